@@ -6,7 +6,7 @@
 __all__ = ['dsa_color', 'bilinear', 'dsa_crop', 'dsa_scale', 'dsa_rotate', 'dsa_flip', 'dsa_cutout', 'View', 'DSA', 'CutMix',
            'cutmix_draw', 'cutmix_apply', 'splitmix', 'hash_uniform', 'Views']
 
-# %% ../nbs/03_augment.ipynb #2cae801a
+# %% ../nbs/03_augment.ipynb #4a5afdaa
 import math
 from dataclasses import dataclass,replace
 from fastcore.basics import patch
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/03_augment.ipynb #a0c69df9
+# %% ../nbs/03_augment.ipynb #f7f034a3
 def _col(v, x): return v.to(x.dtype).view(-1,1,1,1)
 
-# %% ../nbs/03_augment.ipynb #f7f034a3
+# %% ../nbs/03_augment.ipynb #d432b8aa
 def dsa_color(
     x:torch.Tensor, # (N,C,H,W)
     shift:torch.Tensor, # (N,) or (1,), added to every pixel
@@ -32,16 +32,16 @@ def dsa_color(
     m = x.mean((1,2,3), keepdim=True)
     return (x-m)*_col(contrast, x) + m
 
-# %% ../nbs/03_augment.ipynb #7878d509
+# %% ../nbs/03_augment.ipynb #78a34865
 def _pick(x, iy, ix, weight=1.):
     "Pixels of `x` (N,C,H,W) at whole-numbered places (M,h,w), M=1 or N, times `weight` (M,h,w); zero outside"
     H,W = x.shape[-2:]
     weight = weight*((iy>=0) & (iy<H) & (ix>=0) & (ix<W))
-    at,flat = (iy.clamp(0,H-1)*W + ix.clamp(0,W-1)),x.flatten(2)
-    out = flat.index_select(2, at.flatten()) if len(at)==1 else flat.gather(2, at.flatten(1)[:,None].expand(-1,x.shape[1],-1))
+    at = iy.clamp(0,H-1)*W + ix.clamp(0,W-1)
+    out = x.flatten(2).gather(2, at.flatten(1)[:,None].expand(len(x),x.shape[1],-1))
     return out.unflatten(2, at.shape[1:]) * weight.to(x.dtype)[:,None]
 
-# %% ../nbs/03_augment.ipynb #78a34865
+# %% ../nbs/03_augment.ipynb #df9080a4
 def bilinear(
     x:torch.Tensor, # (N,C,H,W)
     ys:torch.Tensor, # (N,h,w) or (1,h,w), rows to read, in pixels: 0 is the middle of the first row
@@ -54,14 +54,14 @@ def bilinear(
     return (_pick(x, iy, ix, (1-fy)*(1-fx)) + _pick(x, iy, ix+1, (1-fy)*fx)
         + _pick(x, iy+1, ix, fy*(1-fx)) + _pick(x, iy+1, ix+1, fy*fx))
 
-# %% ../nbs/03_augment.ipynb #9a6fea75
+# %% ../nbs/03_augment.ipynb #edf3ff8a
 def _centred(x):
     "Rows (1,H,1) and columns (1,1,W) of an image, measured from its middle"
     H,W = x.shape[-2:]
     d = dict(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
     return torch.arange(H, **d).view(1,-1,1)-(H-1)/2, torch.arange(W, **d).view(1,1,-1)-(W-1)/2
 
-# %% ../nbs/03_augment.ipynb #edf3ff8a
+# %% ../nbs/03_augment.ipynb #722e2507
 def dsa_crop(
     x:torch.Tensor, # (N,C,H,W)
     dy:torch.Tensor, # (N,) or (1,), whole pixels that the window moves down
@@ -73,7 +73,7 @@ def dsa_crop(
     iy,ix = torch.broadcast_tensors(iy+dy.long().view(-1,1,1), ix+dx.long().view(-1,1,1))
     return _pick(x, iy, ix)
 
-# %% ../nbs/03_augment.ipynb #d7c4ee8c
+# %% ../nbs/03_augment.ipynb #51b3f8b0
 def dsa_scale(
     x:torch.Tensor, # (N,C,H,W)
     sy:torch.Tensor, # (N,) or (1,), above 1 the picture gets lower, below 1 it is cut off
@@ -84,7 +84,7 @@ def dsa_scale(
     ys,xs = y*sy.to(y.dtype).view(-1,1,1) - y[:,:1], x_*sx.to(y.dtype).view(-1,1,1) - x_[...,:1]
     return bilinear(x, *torch.broadcast_tensors(ys, xs))
 
-# %% ../nbs/03_augment.ipynb #a4c75f3a
+# %% ../nbs/03_augment.ipynb #e9718c14
 def dsa_rotate(
     x:torch.Tensor, # (N,C,H,W)
     angle:torch.Tensor, # (N,) or (1,), degrees
@@ -95,7 +95,7 @@ def dsa_rotate(
     c,s = a.cos(),a.sin()
     return bilinear(x, s*x_ + c*y - y[:,:1], c*x_ - s*y - x_[...,:1])
 
-# %% ../nbs/03_augment.ipynb #213bc7cb
+# %% ../nbs/03_augment.ipynb #f43c6dba
 def dsa_flip(
     x:torch.Tensor, # (N,C,H,W)
     flip:torch.Tensor, # (N,) or (1,), 1 to flip, 0 to leave
@@ -103,7 +103,7 @@ def dsa_flip(
     "Mirror left and right"
     return torch.where(flip.bool().view(-1,1,1,1), x.flip(-1), x)
 
-# %% ../nbs/03_augment.ipynb #5b560ed9
+# %% ../nbs/03_augment.ipynb #5a405b37
 def dsa_cutout(
     x:torch.Tensor, # (N,C,H,W)
     cy:torch.Tensor, # (N,) or (1,), row of the hole's middle
@@ -118,10 +118,10 @@ def dsa_cutout(
     hole = inside(x.shape[-2], cy)[:,:,None] & inside(x.shape[-1], cx)[:,None]
     return x * (~hole).to(x.dtype)[:,None]
 
-# %% ../nbs/03_augment.ipynb #7313dc9c
+# %% ../nbs/03_augment.ipynb #f8a607ef
 _args = dict(color=('shift','saturation','contrast'), crop=('dy','dx'), cutout=('cy','cx'), flip=('flip',), scale=('sy','sx'), rotate=('angle',))
 
-# %% ../nbs/03_augment.ipynb #f8a607ef
+# %% ../nbs/03_augment.ipynb #4d5a83ad
 @dataclass(frozen=True, eq=False)
 class View:
     "What will happen to a batch: operations, and one row of `values` (K,N) or (K,1) for each of their arguments"
@@ -136,7 +136,7 @@ class View:
         names = [(o,a) for o in self.ops for a in _args[o]]
         return [self.values[i] for i,(o,_) in enumerate(names) if o==op]
 
-# %% ../nbs/03_augment.ipynb #4d5a83ad
+# %% ../nbs/03_augment.ipynb #e3efe813
 @dataclass(frozen=True)
 class DSA:
     "Differentiable siamese augmentation: `draw` a view, `apply` it to images (Zhao & Bilen 2021)"
@@ -162,11 +162,11 @@ class DSA:
         for k,lo,hi in [('crop_pad',0,1), ('cutout',0,1), ('scale',1,math.inf), ('rotate',0,180), ('flip',0,1)]:
             if not lo<=getattr(self, k)<=hi: raise ValueError(f'DSA {k} must be in [{lo}, {hi}], not {getattr(self, k)}')
 
-# %% ../nbs/03_augment.ipynb #caffef09
+# %% ../nbs/03_augment.ipynb #604e5004
 def _between(u, lo, hi): return lo + u*(hi-lo)
 def _whole(u, lo, hi): return (lo + (u*(hi-lo+1)).floor()).clamp(max=hi)
 
-# %% ../nbs/03_augment.ipynb #604e5004
+# %% ../nbs/03_augment.ipynb #3b9fd4b6
 def _stretch(dsa, op, u, H, W):
     "Uniform numbers `u` (K,M) to the arguments of `op`"
     if op=='color': return [(u[0]-.5)*dsa.brightness, u[1]*dsa.saturation, u[2]+dsa.contrast]
@@ -176,7 +176,7 @@ def _stretch(dsa, op, u, H, W):
     if op=='crop': return [_whole(v, -int(n*dsa.crop_pad+.5), int(n*dsa.crop_pad+.5)) for v,n in zip(u, (H,W))]
     return [_whole(v, 0, n-int(n*dsa.cutout+.5)%2) for v,n in zip(u, (H,W))]
 
-# %% ../nbs/03_augment.ipynb #3b9fd4b6
+# %% ../nbs/03_augment.ipynb #564c5797
 @patch
 def draw(self:DSA,
     n:int, # Images in the batch
@@ -191,7 +191,7 @@ def draw(self:DSA,
     rows = [v.float() for o,u in zip(ops, us) for v in _stretch(self, o, u, H, W)]
     return View(ops, torch.stack(rows) if rows else torch.zeros(0, m), (H,W))
 
-# %% ../nbs/03_augment.ipynb #564c5797
+# %% ../nbs/03_augment.ipynb #baeea32b
 @patch
 def apply(self:DSA,
     x:torch.Tensor, # (N,C,H,W) in the model's input space
@@ -205,10 +205,10 @@ def apply(self:DSA,
         x = _ops[op](x, *view.args(op), **kw)
     return x
 
-# %% ../nbs/03_augment.ipynb #baeea32b
+# %% ../nbs/03_augment.ipynb #0e4f8c3b
 _ops = dict(color=dsa_color, crop=dsa_crop, cutout=dsa_cutout, flip=dsa_flip, scale=dsa_scale, rotate=dsa_rotate)
 
-# %% ../nbs/03_augment.ipynb #0e4f8c3b
+# %% ../nbs/03_augment.ipynb #384bdd36
 @patch
 def __call__(self:DSA,
     x:torch.Tensor, # (N,C,H,W)
@@ -217,7 +217,7 @@ def __call__(self:DSA,
     "Draw a view for `x` and apply it"
     return self.apply(x, self.draw(len(x), tuple(x.shape[-2:]), generator).to(x.device))
 
-# %% ../nbs/03_augment.ipynb #916a70eb
+# %% ../nbs/03_augment.ipynb #59ca3dbc
 class CutMix(NamedTuple):
     "`partner` (N,) image to paste from; `box` (M,4) top, bottom, left, right, M=1 or N; `lam` (M,) share of the base image"
     partner:torch.Tensor
@@ -226,7 +226,7 @@ class CutMix(NamedTuple):
 
     def to(self, device): return CutMix(*[o.to(device, non_blocking=True) for o in self])
 
-# %% ../nbs/03_augment.ipynb #59ca3dbc
+# %% ../nbs/03_augment.ipynb #1169773a
 def _cutmix(partner, lam, uy, ux, size):
     "Clip boxes of area `1-lam` about the places `uy`, `ux` in [0,1), and take `lam` from what is left"
     H,W = (size,size) if isinstance(size, int) else size
@@ -236,7 +236,7 @@ def _cutmix(partner, lam, uy, ux, size):
     (t,b),(l,r) = edges(uy, H),edges(ux, W)
     return CutMix(partner, torch.stack([t,b,l,r], -1).long(), (1-(b-t)*(r-l)/(H*W)).float())
 
-# %% ../nbs/03_augment.ipynb #1169773a
+# %% ../nbs/03_augment.ipynb #e77b1fca
 def cutmix_draw(
     n:int, # Images in the batch
     size:int|tuple, # Their side, or (H, W)
@@ -250,7 +250,7 @@ def cutmix_draw(
     lam = torch.tensor([np.random.default_rng(int(seed)).beta(alpha, alpha)], dtype=torch.float64)
     return _cutmix(partner, lam, uy, ux, size)
 
-# %% ../nbs/03_augment.ipynb #e77b1fca
+# %% ../nbs/03_augment.ipynb #9d419881
 def cutmix_apply(
     x:torch.Tensor, # (N,C,H,W)
     mix:CutMix, # On the device of `x`
@@ -264,11 +264,11 @@ def cutmix_apply(
     hole = inside(x.shape[-2], t, b)[:,None,:,None] & inside(x.shape[-1], l, r)[:,None,None]
     return torch.where(hole, x[mix.partner] if partners is None else partners, x)
 
-# %% ../nbs/03_augment.ipynb #64b2a939
+# %% ../nbs/03_augment.ipynb #0d51a572
 def _signed(c): return c - 2**64 if c>=2**63 else c
 def _xor_shift(z, s): return z ^ ((z >> s) & ((1 << (64-s)) - 1))
 
-# %% ../nbs/03_augment.ipynb #0d51a572
+# %% ../nbs/03_augment.ipynb #0928ea12
 def splitmix(
     z:torch.Tensor, # int64, read as 64 unsigned bits
 )->torch.Tensor: # int64 of the same shape
@@ -278,7 +278,7 @@ def splitmix(
     z = _xor_shift(z, 27) * _signed(0x94D049BB133111EB)
     return _xor_shift(z, 31)
 
-# %% ../nbs/03_augment.ipynb #91e0304f
+# %% ../nbs/03_augment.ipynb #9aed66e1
 def hash_uniform(
     seed:int, # Any integer
     *key, # Integers or int64 tensors that broadcast together
@@ -288,7 +288,7 @@ def hash_uniform(
     for k in key: h = splitmix(h) + (k if isinstance(k, torch.Tensor) else _signed(int(k) % 2**64))
     return ((splitmix(splitmix(h)) >> 11) & (2**53-1)).double() * 2**-53
 
-# %% ../nbs/03_augment.ipynb #3ad4d21f
+# %% ../nbs/03_augment.ipynb #860b4631
 @dataclass(frozen=True)
 class Views:
     "Random resized crop to `size` and flip of image `index` in `epoch`, from a hash of (seed, epoch, index)"
@@ -303,13 +303,13 @@ class Views:
         if not 0<self.ratio[0]<=self.ratio[1]: raise ValueError(f'Views ratio is width over height, 0 < low <= high, not {self.ratio}')
         if not 0<=self.flip<=1: raise ValueError(f'Views flip is a probability, not {self.flip}')
 
-# %% ../nbs/03_augment.ipynb #860b4631
+# %% ../nbs/03_augment.ipynb #c522cbcd
 def _numbers(seed, epoch, indices, first, n):
     "Uniform numbers `first` to `first+n` of each image: (n,N), on the CPU"
     i = torch.as_tensor(indices, dtype=torch.int64).cpu()
     return hash_uniform(seed, epoch, i, torch.arange(first, first+n)[:,None])
 
-# %% ../nbs/03_augment.ipynb #c522cbcd
+# %% ../nbs/03_augment.ipynb #3426343e
 @patch
 def draw(self:Views,
     epoch:int, # Which pass over the data
@@ -325,7 +325,7 @@ def draw(self:Views,
     h,w = [torch.where(fits.any(0), o.gather(0, first)[0], 1.) for o in (h,w)]
     return torch.stack([h, w, u[20], u[21], (u[22]<self.flip).double()], -1).float()
 
-# %% ../nbs/03_augment.ipynb #10ef0a99
+# %% ../nbs/03_augment.ipynb #1e982e9c
 def _resize_matrix(share, room, n_in, n_out):
     "(N, n_out, n_in) weights that resize a stretch of `share*n_in` whole pixels, placed by `room` in [0,1), to `n_out`"
     length = (share*n_in).round().clamp(1, n_in)
@@ -337,7 +337,7 @@ def _resize_matrix(share, room, n_in, n_out):
     w = w*((j>=first) & (j<first+length))
     return w/w.sum(-1, keepdim=True)
 
-# %% ../nbs/03_augment.ipynb #1e982e9c
+# %% ../nbs/03_augment.ipynb #31026866
 @patch
 def apply(self:Views,
     x:torch.Tensor, # (N,C,H,W) of any size
@@ -350,7 +350,7 @@ def apply(self:Views,
     C = torch.where(flip.bool().view(-1,1,1), C.flip(1), C)
     with torch.autocast(x.device.type, enabled=False): return R.to(x.dtype)[:,None] @ x @ C.to(x.dtype)[:,None].mT
 
-# %% ../nbs/03_augment.ipynb #dcb4e0de
+# %% ../nbs/03_augment.ipynb #ee28ab11
 @patch
 def mix(self:Views,
     epoch:int, # Which pass over the data

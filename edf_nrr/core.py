@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['seed_of', 'rng', 'default_device', 'free_memory', 'human_bytes', 'atomic_write', 'write_json', 'read_json',
            'save_tensors', 'load_tensors', 'Run', 'changed', 'progress', 'mean_ci', 'versions', 'write_results',
-           'Normalize', 'ZCA', 'input_space', 'contact_sheet', 'show_images', 'Distilled', 'save', 'load', 'dataset',
-           'to_dls', 'export', 'show']
+           'Normalize', 'ZCA', 'input_space', 'contact_sheet', 'show_images', 'Distilled']
 
 # %% ../nbs/00_core.ipynb #09285743
 import csv,dataclasses,difflib,hashlib,json,math,os,platform,re,sys,tempfile,time
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np, psutil, torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from fastcore.basics import listify, store_attr
+from fastcore.basics import patch, store_attr
 
 # %% ../nbs/00_core.ipynb #5caab126
 def seed_of(
@@ -243,10 +242,13 @@ class ZCA:
         vectors, # (D,D) eigenvectors of their covariance, in columns
         values, # (D,) its eigenvalues
         eps:float=.1 # Added to the eigenvalues
-    ): store_attr()
+    ): store_attr(); self._maps = {}
     def _map(self, x, power):
-        u,s = self.vectors.to(x.device, x.dtype),self.values.to(x.device, x.dtype)
-        return ((x @ u) * (s+self.eps).pow(power)) @ u.T
+        k = power,x.device,x.dtype
+        if k not in self._maps:
+            u,s = self.vectors.cpu().double(),self.values.cpu().double()
+            self._maps[k] = ((u * (s+self.eps).pow(power)) @ u.T).to(x.device, x.dtype)
+        return x @ self._maps[k]
     def encode(self, p): "Model input from pixels in [0,1], (N,C,H,W)"; return self._map(p.flatten(1)-self.mean.to(p), -.5).view_as(p)
     def decode(self, x): "Pixels from model input, not clamped"; return (self._map(x.flatten(1), .5)+self.mean.to(x)).view_as(x)
     def state(self): "Tensors that rebuild it"; return dict(mean=self.mean, vectors=self.vectors, values=self.values, eps=torch.tensor(self.eps, dtype=torch.float64))
@@ -338,6 +340,7 @@ class Distilled:
         return f"Distilled({len(self)} images {c}x{h}x{w}, {len(self.classes)} classes, IPC {self.ipc}{soft}{lr}, {self.provenance.get('method', 'unknown method')})"
 
 # %% ../nbs/00_core.ipynb #0882a2f0
+@patch
 def save(self:Distilled,
     path # The file to write, by custom `.safetensors`
 ):
@@ -347,7 +350,8 @@ def save(self:Distilled,
     t |= {f'norm.{k}': v for k,v in self.norm.state().items()} | {f'history.{k}': torch.as_tensor(v) for k,v in self.history.items()}
     save_tensors(path, t, dict(what='Distilled', classes=self.classes, norm=self.norm.kind, lr=self.lr, provenance=self.provenance))
 
-def load(
+@patch(cls_method=True)
+def load(cls:Distilled,
     path, # A file of `Distilled.save`
     device='cpu' # Where the tensors go
 )->Distilled:
@@ -357,13 +361,13 @@ def load(
     part = lambda name: {k.removeprefix(name+'.'): v for k,v in t.items() if k.startswith(name+'.')}
     return Distilled(t['images'], t['labels'], m['classes'], input_space(m['norm'], part('norm')), t.get('logits'), m['lr'], part('history'), m['provenance'])
 
-Distilled.save,Distilled.load = save,staticmethod(load)
-
 # %% ../nbs/00_core.ipynb #b9fe422d
+@patch
 def dataset(self:Distilled)->torch.utils.data.TensorDataset:
     "Images with their hard labels or, when there are soft ones, class probabilities"
     return torch.utils.data.TensorDataset(self.images, self.labels if self.logits is None else self.logits.softmax(1))
 
+@patch
 def to_dls(self:Distilled,
     bs:int=64, # Batch size
     valid=None # Validation dataset; default: the set itself
@@ -372,6 +376,7 @@ def to_dls(self:Distilled,
     from fastai.data.core import DataLoaders
     return DataLoaders.from_dsets(self.dataset(), valid or self.dataset(), bs=bs, device=self.images.device, num_workers=0)
 
+@patch
 def export(self:Distilled,
     path # The folder to write
 )->float: # Largest difference between a pixel of the set and of its file, pixels in [0,1]
@@ -387,9 +392,8 @@ def export(self:Distilled,
         logits=None if self.logits is None else self.logits.tolist(), provenance=self.provenance))
     return (p-u8/255).abs().max().item() if len(p) else 0.
 
-Distilled.dataset,Distilled.to_dls,Distilled.export = dataset,to_dls,export
-
 # %% ../nbs/00_core.ipynb #a92056b0
+@patch
 def show(self:Distilled,
     per_class:int=10, # At most so many images of a class
     max_classes:int=20, # At most so many classes
@@ -403,5 +407,3 @@ def show(self:Distilled,
     p = torch.cat([self.pixels().cpu(), blank])
     order = torch.cat([torch.cat([i, torch.full((ncols-len(i),), len(self))]) for i in idx])
     return show_images(p[order], ncols, titles=self.classes[:k], **kwargs)
-
-Distilled.show = show

@@ -6,14 +6,14 @@
 __all__ = ['norm_layer', 'convnet_depth', 'ConvNet', 'n_params', 'resnet18_cifar', 'SmallAlexNet', 'SmallVGG', 'model_names',
            'create_model', 'flatten_params', 'param_shapes', 'unflatten']
 
-# %% ../nbs/02_models.ipynb #8262b991
+# %% ../nbs/02_models.ipynb #045fc770
 import math,re,difflib
 from functools import partial
 import torch,torchvision
 from torch import nn
 from torchvision.models import get_model,list_models
 
-# %% ../nbs/02_models.ipynb #59d7d00f
+# %% ../nbs/02_models.ipynb #c5dfe193
 def norm_layer(
     norm:str|int, # 'instance', 'batch', 'layer', 'none', or a number of groups
     width:int, # Channels
@@ -26,7 +26,7 @@ def norm_layer(
     if groups<1 or width%groups: raise ValueError(f'{width} channels do not divide into {groups} groups: use a divisor of {width}')
     return nn.GroupNorm(groups, width)
 
-# %% ../nbs/02_models.ipynb #37f690c3
+# %% ../nbs/02_models.ipynb #54313dec
 def convnet_depth(
     size:int, # Image side in pixels
 )->int: # Blocks that leave a map of 4 to 7 pixels (fewer when the image is smaller than 8)
@@ -34,13 +34,13 @@ def convnet_depth(
     if size<2: raise ValueError(f'Images of {size} pixels are too small for a ConvNet: use at least 2')
     return max(1, int(math.log2(size/4)) if size>=4 else 1)
 
-# %% ../nbs/02_models.ipynb #ec1f9870
+# %% ../nbs/02_models.ipynb #9dda1338
 def _block(c_in, c_out, norm, pool, ks=3):
     "Convolution that keeps its map's size, norm, ReLU, pooling where wanted"
     layers = [nn.Conv2d(c_in, c_out, ks, padding=ks//2), norm_layer(norm, c_out), nn.ReLU()]
     return [o for o in layers + [pool] if o is not None and not isinstance(o, nn.Identity)]
 
-# %% ../nbs/02_models.ipynb #9dda1338
+# %% ../nbs/02_models.ipynb #48ac8b9e
 class ConvNet(nn.Module):
     "`depth` blocks of conv 3x3, norm, ReLU, average pooling, and one linear layer (Gidaris & Komodakis 2018)"
     def __init__(self,
@@ -55,20 +55,21 @@ class ConvNet(nn.Module):
         depth = convnet_depth(size) if depth is None else depth
         if not 1<=depth<=int(math.log2(size)):
             raise ValueError(f'{depth} blocks halve {size} pixels to nothing: use a depth of 1 to {int(math.log2(size))}')
+        if width<1: raise ValueError(f'A ConvNet needs a width of 1 or more, not {width}')
         cs = [channels] + [width]*depth
         self.features = nn.Sequential(*[o for a,b in zip(cs, cs[1:]) for o in _block(a, b, norm, nn.AvgPool2d(2))])
         self.classifier = nn.Linear(width*(size>>depth)**2, n_classes)
 
     def forward(self, x): return self.classifier(self.features(x).flatten(1))
 
-# %% ../nbs/02_models.ipynb #48ac8b9e
+# %% ../nbs/02_models.ipynb #5f040309
 def n_params(
-    model:nn.Module,
+    model:nn.Module, # Any network
 )->int: # Scalars over all parameters; buffers such as BatchNorm's averages do not count
     "How many numbers training can change"
     return sum(p.numel() for p in model.parameters())
 
-# %% ../nbs/02_models.ipynb #0d7c204c
+# %% ../nbs/02_models.ipynb #a70db7e4
 def resnet18_cifar(
     n_classes:int, # Outputs
     size:int=32, # Not used: any side of 8 pixels or more will do
@@ -81,7 +82,7 @@ def resnet18_cifar(
     m.maxpool = nn.Identity()
     return m
 
-# %% ../nbs/02_models.ipynb #34ed4fd4
+# %% ../nbs/02_models.ipynb #46e73932
 class SmallAlexNet(nn.Module):
     "AlexNet for small images: convolutions of 128, 192, 256, 192, 192 channels, three poolings (Zhao et al. 2021, Dataset Condensation)"
     def __init__(self,
@@ -100,11 +101,11 @@ class SmallAlexNet(nn.Module):
 
     def forward(self, x): return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
-# %% ../nbs/02_models.ipynb #46e73932
+# %% ../nbs/02_models.ipynb #41651fc9
 def _at_least(least, size, name):
     if size<least: raise ValueError(f'{name} needs images of {least} pixels or more, not {size}: use a convnet')
 
-# %% ../nbs/02_models.ipynb #1556c3d6
+# %% ../nbs/02_models.ipynb #bee909b7
 class SmallVGG(nn.Module):
     "VGG-11 for small images: eight convolutions with norm, five poolings, one linear layer (Zhao et al. 2021, Dataset Condensation)"
     def __init__(self,
@@ -125,22 +126,22 @@ class SmallVGG(nn.Module):
 
     def forward(self, x): return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
-# %% ../nbs/02_models.ipynb #87978a01
+# %% ../nbs/02_models.ipynb #337e359b
 _small = {'resnet18_cifar':resnet18_cifar, 'alexnet_cifar':SmallAlexNet, 'vgg11_cifar':SmallVGG}
 _convnet = re.compile(r'convnet(?P<bn>_bn)?(_d(?P<d>\d+))?(_w(?P<w>\d+))?')
 
-# %% ../nbs/02_models.ipynb #337e359b
+# %% ../nbs/02_models.ipynb #0c1da8ec
 def model_names()->list: # Without timm's, which `timm.list_models()` gives
     "Every name that `create_model` knows; ConvNets may have `_dD` (depth) and `_wW` (width) at the end"
     return ['convnet', 'convnet_bn', *_small, *list_models(module=torchvision.models)]
 
-# %% ../nbs/02_models.ipynb #0c1da8ec
+# %% ../nbs/02_models.ipynb #cd78c073
 def _unknown(arch):
     close = difflib.get_close_matches(arch, model_names(), n=4, cutoff=.5)
     hint = f"did you mean {', '.join(close)}?" if close else 'edf_nrr.models.model_names() lists them'
     return ValueError(f'Unknown architecture {arch!r}: {hint}')
 
-# %% ../nbs/02_models.ipynb #cd78c073
+# %% ../nbs/02_models.ipynb #ba396d2b
 def _first_conv(model, channels):
     "Give a model made for colour images another number of input channels"
     if channels==3: return model
@@ -150,15 +151,16 @@ def _first_conv(model, channels):
     model.set_submodule(name, new)
     return model
 
-# %% ../nbs/02_models.ipynb #ba396d2b
+# %% ../nbs/02_models.ipynb #4095eaf8
 def _torchvision(arch, n_classes, size, channels):
     if arch not in list_models(module=torchvision.models): raise _unknown(arch)
-    extra = {'googlenet':dict(aux_logits=False, init_weights=True), 'inception_v3':dict(aux_logits=False, init_weights=True)}.get(arch, {})
+    extra = {}
+    if arch in ('googlenet','inception_v3'): extra = dict(aux_logits=False, init_weights=True)
     if arch.startswith('vit_'): extra = dict(image_size=size)
     if arch.startswith('maxvit'): extra = dict(input_size=(size,size))
     return _first_conv(get_model(arch, weights=None, num_classes=n_classes, **extra), channels)
 
-# %% ../nbs/02_models.ipynb #4095eaf8
+# %% ../nbs/02_models.ipynb #c42cb3f4
 def _timm(arch, n_classes, size, channels):
     try: import timm
     except ImportError: raise ValueError(f'timm/{arch} needs timm: pip install timm') from None
@@ -168,7 +170,7 @@ def _timm(arch, n_classes, size, channels):
     try: return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=channels, img_size=size)
     except TypeError: return timm.create_model(arch, pretrained=False, num_classes=n_classes, in_chans=channels)
 
-# %% ../nbs/02_models.ipynb #c42cb3f4
+# %% ../nbs/02_models.ipynb #995a8b1b
 def _builder(arch):
     "The function `(n_classes, size, channels) -> Module` behind a name"
     if callable(arch): return arch
@@ -180,7 +182,7 @@ def _builder(arch):
         return lambda n,s,c: ConvNet(n, s, c, norm='batch' if m['bn'] else 'instance', **kw)
     return partial(_torchvision, arch)
 
-# %% ../nbs/02_models.ipynb #321f5066
+# %% ../nbs/02_models.ipynb #7e089b67
 def _fits(model, arch, n_classes, size, channels):
     "Does `model` map one image to `n_classes` logits?"
     if not isinstance(model, nn.Module): raise ValueError(f'{arch!r} made a {type(model).__name__}, not an nn.Module')
@@ -193,7 +195,7 @@ def _fits(model, arch, n_classes, size, channels):
     if got!=(1, n_classes): raise ValueError(f'{arch!r} gives {got} for one image, not {(1, n_classes)}')
     return model
 
-# %% ../nbs/02_models.ipynb #c02b8385
+# %% ../nbs/02_models.ipynb #d2b8fa18
 def create_model(
     arch, # A name (see `model_names`), 'timm/NAME', or a function (n_classes, size, channels) -> Module
     n_classes:int, # Outputs
@@ -212,7 +214,7 @@ def create_model(
     own = isinstance(model, (ConvNet,SmallAlexNet,SmallVGG)) or build is resnet18_cifar
     return model if own else _fits(model, arch, n_classes, size, channels)
 
-# %% ../nbs/02_models.ipynb #860ce115
+# %% ../nbs/02_models.ipynb #2e6731a9
 def flatten_params(
     params, # A model (its values are copied and detached) or a dict of tensors (stays differentiable)
 )->torch.Tensor: # (P,) in the order of `named_parameters`
@@ -220,14 +222,14 @@ def flatten_params(
     if isinstance(params, nn.Module): return torch.cat([p.detach().flatten() for p in params.parameters()])
     return torch.cat([p.flatten() for p in params.values()])
 
-# %% ../nbs/02_models.ipynb #2e6731a9
+# %% ../nbs/02_models.ipynb #2bfac2ef
 def param_shapes(
-    model:nn.Module,
+    model:nn.Module, # Any network
 )->dict: # Name -> `torch.Size`, in the order of `flatten_params`
     "What `unflatten` needs to know of a model"
     return {n:p.shape for n,p in model.named_parameters()}
 
-# %% ../nbs/02_models.ipynb #2bfac2ef
+# %% ../nbs/02_models.ipynb #8224503d
 def unflatten(
     vector:torch.Tensor, # (P,)
     shapes:dict, # From `param_shapes`
