@@ -6,7 +6,7 @@
 __all__ = ['cam_methods', 'class_index', 'map_and_gradient', 'gradcam_weights', 'gradcampp_weights', 'class_maps', 'unit_maps',
            'cam', 'pointing_game', 'energy_inside', 'mask_iou', 'overlay', 'show_cams']
 
-# %% ../nbs/05_cam.ipynb #e52f7104
+# %% ../nbs/05_cam.ipynb #8a32ba06
 from contextlib import ExitStack,contextmanager
 from difflib import get_close_matches
 import numpy as np, torch, torch.nn.functional as F
@@ -14,7 +14,7 @@ from torch import nn
 from .core import rng,show_images
 from .data import outline
 
-# %% ../nbs/05_cam.ipynb #83872900
+# %% ../nbs/05_cam.ipynb #c78efce5
 def class_index(
     model, # The network; its `.classes` (list of names), when there, resolves names
     classes, # One class for all images or one each: index or name
@@ -33,7 +33,7 @@ def class_index(
     if n and idx.min()<0: raise ValueError(f'class index {idx.min()} is negative: count from 0')
     return idx
 
-# %% ../nbs/05_cam.ipynb #c78efce5
+# %% ../nbs/05_cam.ipynb #96471b5e
 def _named(model, name):
     classes = getattr(model, 'classes', None)
     if classes is None: raise ValueError(f'class {name!r} is a name, but the model has no list `.classes` of its own names: set it, or give indices')
@@ -41,7 +41,7 @@ def _named(model, name):
     near = get_close_matches(name, classes)
     raise ValueError(f'the model has no class {name!r}' + (f'; close: {near}' if near else f', only {list(classes)[:10]}'))
 
-# %% ../nbs/05_cam.ipynb #e631a54e
+# %% ../nbs/05_cam.ipynb #4de7fcf4
 @contextmanager
 def _evaluating(model):
     "`model` in eval mode; afterwards each module is in its own mode again"
@@ -50,7 +50,7 @@ def _evaluating(model):
     finally:
         for m,training in modes: m.training = training
 
-# %% ../nbs/05_cam.ipynb #e605a53a
+# %% ../nbs/05_cam.ipynb #a7a13263
 def _candidates(model, layer):
     "Lists of modules to cut at, the one to try first at the head"
     mods = dict(model.named_modules())
@@ -66,7 +66,7 @@ def _candidates(model, layer):
     tail = [m for i,(n,m) in enumerate(mods.items()) if i>=convs[-1] or last.startswith(n+'.') or n=='']
     return [tail, list(mods.values())]
 
-# %% ../nbs/05_cam.ipynb #a7a13263
+# %% ../nbs/05_cam.ipynb #85d3c52d
 def _cut(model, x, layer, grad):
     "Scores (N,K) and the maps (N,C,h,w) of `layer`; with `grad`, the scores depend on the maps and on nothing before"
     cut,seen = {},{}
@@ -86,7 +86,7 @@ def _cut(model, x, layer, grad):
         if cut: return scores,cut['A']
     raise ValueError(f'layer {layer or "(default)"} gives {seen.get("shape", "no output")}, not maps (N,C,h,w) of more than one pixel: name another `layer`, or use larger images')
 
-# %% ../nbs/05_cam.ipynb #3aebdc80
+# %% ../nbs/05_cam.ipynb #e756abf0
 def _pick(scores, idx, top):
     "The score of each image's class; `top` is the largest index that will come"
     if not torch.is_tensor(scores) or scores.ndim!=2: raise ValueError('the model must return scores (N, classes)')
@@ -94,7 +94,7 @@ def _pick(scores, idx, top):
         raise ValueError(f'class index {top} in a model with {scores.shape[1]} outputs: the index is of another class list; give names, or map it to the model\'s')
     return scores.gather(1, idx.to(scores.device)[:,None]).sum()
 
-# %% ../nbs/05_cam.ipynb #e756abf0
+# %% ../nbs/05_cam.ipynb #fc75a6cf
 def map_and_gradient(
     model, # Network that returns scores (N,K)
     x, # (N,C,H,W) model input
@@ -111,7 +111,7 @@ def map_and_gradient(
     if g is None: raise ValueError(f'the scores do not depend on the output of layer {layer or "(default)"}: name a layer on the way to the scores')
     return A.detach(), g
 
-# %% ../nbs/05_cam.ipynb #2ea15929
+# %% ../nbs/05_cam.ipynb #4ad018f8
 def gradcam_weights(
     A, # (N,K,h,w) maps
     g  # (N,K,h,w) gradient of the class score
@@ -123,7 +123,7 @@ def gradcam_weights(
         raise ValueError('the gradient of every map sums to zero, as it does before an instance or layer norm: Grad-CAM sees nothing there; name a `layer` after the norm')
     return w
 
-# %% ../nbs/05_cam.ipynb #b4bcc492
+# %% ../nbs/05_cam.ipynb #a2dfb19e
 def gradcampp_weights(
     A, # (N,K,h,w) maps
     g, # (N,S,K,h,w) gradient of the class score in S samples; Grad-CAM++ has one
@@ -134,7 +134,7 @@ def gradcampp_weights(
     alpha = g2/(2*g2 + g3*A.sum((2,3), keepdim=True) + eps)
     return (alpha.clamp(0, .5)*g.mean(1).relu()).sum((2,3))
 
-# %% ../nbs/05_cam.ipynb #18e0990f
+# %% ../nbs/05_cam.ipynb #6f37b7c7
 def _zhou(model, x, idx, layer, top):
     "Weighted maps by the rows of the last linear layer (Zhou et al. 2016, eq. 2)"
     head = ([None]+[m for m in model.modules() if isinstance(m, nn.Linear)])[-1]
@@ -149,11 +149,11 @@ def _zhou(model, x, idx, layer, top):
         raise ValueError(f"method 'cam' needs a last linear layer that reads the mean of each map of layer {layer or '(default)'} (global average pooling); this model's does not: use method='gradcam'")
     return head.weight.detach()[idx.to(A.device)][...,None,None].mul(A).sum(1)
 
-# %% ../nbs/05_cam.ipynb #758ed90f
+# %% ../nbs/05_cam.ipynb #d8b239ad
 cam_methods = ['cam', 'gradcam', 'gradcam++', 'smoothgradcam++']
 _all_ = ['cam_methods']
 
-# %% ../nbs/05_cam.ipynb #d8b239ad
+# %% ../nbs/05_cam.ipynb #f3db2c8c
 def class_maps(
     model, # Network that returns scores (N,K)
     x, # (N,C,H,W) model input
@@ -174,7 +174,7 @@ def class_maps(
     w = gradcam_weights(A, g[:,0]) if method=='gradcam' else gradcampp_weights(A, g)
     return (w[...,None,None]*A).sum(1)
 
-# %% ../nbs/05_cam.ipynb #e370877f
+# %% ../nbs/05_cam.ipynb #03f966fc
 def unit_maps(
     maps, # (N,h,w), any sign
     size=None # (H,W) to enlarge to; default: as they are
@@ -186,7 +186,7 @@ def unit_maps(
     flat = hi-lo <= 64*torch.finfo(maps.dtype).eps*hi
     return ((maps-lo)/(hi-lo).masked_fill(flat, 1)).masked_fill(flat, 0)
 
-# %% ../nbs/05_cam.ipynb #622f6ba0
+# %% ../nbs/05_cam.ipynb #97d8863e
 @torch.no_grad()
 def cam(
     model, # Network that returns scores (N,K); seen in eval mode, left in its own
@@ -214,18 +214,18 @@ def cam(
     if not res.isfinite().all(): raise ValueError('the maps are not finite: the model or its input holds NaN or infinity')
     return res
 
-# %% ../nbs/05_cam.ipynb #97d8863e
+# %% ../nbs/05_cam.ipynb #bc1a8de0
 def _noise(x, samples, std, gen):
     "(N,samples,C,H,W) normal noise, the same for an image whatever its batch or its precision"
     e = torch.stack([torch.randn(samples, *x.shape[1:], generator=gen, device=gen.device) for _ in range(len(x))])
     return std*e.to(x)
 
-# %% ../nbs/05_cam.ipynb #60d9033d
+# %% ../nbs/05_cam.ipynb #c4410f5c
 def _checked(cams, masks):
     if cams.shape!=masks.shape: raise ValueError(f'maps {tuple(cams.shape)} and masks {tuple(masks.shape)} must have one shape (N,H,W)')
     return masks.to(cams.device)>0
 
-# %% ../nbs/05_cam.ipynb #c4410f5c
+# %% ../nbs/05_cam.ipynb #1ef97f9e
 def pointing_game(
     cams, # (N,H,W) maps
     masks, # (N,H,W) bool, true on the object
@@ -237,7 +237,7 @@ def pointing_game(
     best = cams==cams.amax((1,2), keepdim=True)
     return (best&masks).sum((1,2))/best.sum((1,2))
 
-# %% ../nbs/05_cam.ipynb #f6704534
+# %% ../nbs/05_cam.ipynb #4f9434cf
 def energy_inside(
     cams, # (N,H,W) maps, not negative
     masks # (N,H,W) bool, true on the object
@@ -247,7 +247,7 @@ def energy_inside(
     cams = torch.where(cams.amax((1,2), keepdim=True)>0, cams, 1)
     return (cams*masks).sum((1,2))/cams.sum((1,2))
 
-# %% ../nbs/05_cam.ipynb #0dbaff7e
+# %% ../nbs/05_cam.ipynb #907d0fd9
 def mask_iou(
     cams, # (N,H,W) maps in [0,1]
     masks, # (N,H,W) bool, true on the object
@@ -257,7 +257,7 @@ def mask_iou(
     masks,on = _checked(cams, masks),cams>=threshold
     return (on&masks).sum((1,2))/(on|masks).sum((1,2)).clamp(min=1)
 
-# %% ../nbs/05_cam.ipynb #f0390b50
+# %% ../nbs/05_cam.ipynb #bf5fdec0
 def overlay(
     pixels, # (N,C,H,W) in [0,1]
     cams, # (N,H,W) in [0,1]
@@ -270,7 +270,7 @@ def overlay(
     mix = (1-strength)*pixels.detach().float().cpu() + strength*heat.float()
     return mix if masks is None else outline(mix, masks.cpu(), (1, 1, 1))
 
-# %% ../nbs/05_cam.ipynb #bf5fdec0
+# %% ../nbs/05_cam.ipynb #006e2168
 def show_cams(
     pixels, # (N,C,H,W) in [0,1]
     cams, # (N,H,W) in [0,1]

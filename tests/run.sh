@@ -40,9 +40,11 @@ if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     fi
 else echo 'Not a git checkout: whether everything is committed was not checked.'; fi
 
+failed=
 step 'every notebook, from top to bottom'
 # a process for each: nbdev_test's own workers run several, and what one imports (fastai changes Tensor) reaches the next
-find nbs -name '*.ipynb' ! -path '*/[._]*' | sort | xargs -P "${WORKERS:-2}" -n 1 nbdev_test --n_workers 0 --timing --path
+find nbs -name '*.ipynb' ! -path '*/[._]*' | sort | xargs -P "${WORKERS:-2}" -n 1 nbdev_test --n_workers 0 --timing --path || failed='Some notebooks failed, see above.'
 
 step 'pytest'
-python -m pytest -q tests
+python -m pytest -q tests || failed+=' Some of tests/ failed.'
+[ -z "$failed" ] || { echo "$failed"; exit 1; }
