@@ -1,5 +1,5 @@
 "Run notebooks in place and keep their outputs, leaving out the cells that `nbdev_test` leaves out: python docs/fill.py [--slow] nbs/00_core.ipynb ..."
-import os,sys
+import os,sys,warnings
 from pathlib import Path
 from fastcore.script import Param,call_parse
 from fastcore.xtras import working_directory
@@ -28,4 +28,5 @@ def main(
 ):
     "Refresh the stored outputs of notebooks"
     sys.path.insert(0, os.getcwd())
+    warnings.filterwarnings('ignore', category=FutureWarning) # their text holds paths of this machine
     for fn in fns: fill(Path(fn).absolute(), set(get_config().tst_flags.split()) - ({'slow'} if slow else set()))

@@ -27,7 +27,7 @@ class DAE:
         model, # Network that is asked where it looks, in eval mode
         beta:float=1., # Enhancement
         interval:int=50, # Iterations between new maps
-        method:str='smoothgradcam++', # Activation map, see `cam`
+        method:str='gradcam++', # Activation map, see `cam`
         layer=None, # Layer of the map, see `cam`
         threshold:float=None, # See `dae_weights`
         seed:int=0 # Fixes the noise of Smooth Grad-CAM++

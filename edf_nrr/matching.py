@@ -101,7 +101,16 @@ def _probs(labels, forward, start, images):
 
 # %% ../nbs/11_matching.ipynb #37ef100e
 def adjoint_gradient(
-    forward, start, target, images, labels, lr, batches:list, views:list, augment=None, keep=None
+    forward, # From `forward_fn`
+    start, # (P,) expert's parameters at the start
+    target, # (P,) and M epochs later
+    images, # (N,C,H,W) synthetic images
+    labels, # (N,K) logits of the soft labels, or (N,) int64 hard labels
+    lr, # Learning rate of the inner steps, scalar tensor
+    batches:list, # Indices of each step
+    views:list, # Augmentation of each step
+    augment=None, # The augmentation
+    keep=None # See `matching_loss`
 )->tuple: # loss, gradient of images, of logits (None for hard labels), of lr
     "The same numbers as `unrolled_gradient`, to rounding, in the memory of one step: each step is rebuilt on the way back"
     soft = labels.ndim==2

@@ -81,3 +81,8 @@ def test_readme_in_sync(tmp_path):
 
 def test_quarto_reads_the_same_settings():
     assert (root/'nbs/_quarto.yml').read_text()==(root/'_quarto.yml').read_text(), 'nbs/_quarto.yml must link to ../_quarto.yml'
+
+def test_all_lists_every_module(site):
+    links = [o.partition('#')[0] for o in site[0][Path('all.html')].links]
+    for o in nbs:
+        if re.match('[0-3]', o.name): assert links.count(re.sub(r'^\d+[a-z]?_', '', o.stem)+'.html')>1, f'the table of all.html has no row for {o}'
