@@ -312,8 +312,8 @@ class _Distillation:
 def step(self:_Distillation):
     "One iteration"
     cfg,state = self.cfg,self.state
-    loss,grads,expert,epoch = _matching_gradient(cfg, self.forward, self.experts, state, self.it, self.labels, self.keep, self.data.device)
     weights = self.dae(state['images'], self.labels, self.it) if self.dae else None
+    loss,grads,expert,epoch = _matching_gradient(cfg, self.forward, self.experts, state, self.it, self.labels, self.keep, self.data.device)
     loss,lr = loss.item(),state['lr'].item()
     skip = not loss<=cfg.skip_above
     self.skipped = self.skipped+1 if skip else 0

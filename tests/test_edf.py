@@ -1,0 +1,85 @@
+"Distillation from end to end, and how it fails"
+import os,signal,subprocess,sys,time
+import pytest, torch
+from edf_nrr.augment import DSA
+from edf_nrr.core import Distilled, changed
+from edf_nrr.data import digits
+from edf_nrr.edf import METHODS, DistillError, EDFConfig, distill
+from edf_nrr.trajectory import ExpertConfig, record_experts
+from edf_nrr.training import Recipe, evaluate, random_real, tune_lr
+
+UPRIGHT = DSA('color_crop_cutout_scale_rotate')
+CFG = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, start_now=None, expand_until=None, start_max=3,
+                batch_syn=100, skip_above=2., cam_interval=7, save_every=3, augment=UPRIGHT)
+
+@pytest.fixture(scope='module')
+def data(): return digits(device='cpu')
+
+@pytest.fixture(scope='module')
+def experts(data, tmp_path_factory):
+    return record_experts(data, tmp_path_factory.mktemp('experts'), n=2, epochs=5, arch='convnet_d1_w16', lr=.05, batch_size=64, augment=UPRIGHT, show=False)
+
+RUN = '''
+import sys
+from edf_nrr.augment import DSA
+from edf_nrr.data import digits
+from edf_nrr.edf import EDFConfig, distill
+from edf_nrr.trajectory import Experts
+cfg = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, start_now=None, expand_until=None, start_max=3,
+                batch_syn=100, skip_above=2., cam_interval=7, save_every=3, augment=DSA('color_crop_cutout_scale_rotate'))
+distill(digits(device='cpu'), Experts(sys.argv[1]), cfg, path=sys.argv[2], show=False)
+'''
+
+def test_sigkill_resumes_with_the_same_bits(data, experts, tmp_path):
+    whole = distill(data, experts, CFG, show=False)
+    p = subprocess.Popen([sys.executable, '-c', RUN, str(experts.path), str(tmp_path)], env=dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads())))
+    end = time.time()+120
+    while not (tmp_path/'state.safetensors').exists() and p.poll() is None and time.time()<end: time.sleep(.002)
+    p.send_signal(signal.SIGKILL)
+    assert p.wait()==-signal.SIGKILL, 'it finished before it could be killed'
+    assert Distilled.load(tmp_path/'distilled.safetensors').provenance['iteration']<40
+    again = distill(data, experts, CFG, path=tmp_path, show=False)
+    for o in ('images', 'logits'): assert torch.equal(getattr(again, o), getattr(whole, o))
+    assert again.lr==whole.lr and torch.equal(again.history['loss'], whole.history['loss'])
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('gradient', ['adjoint', 'unrolled'])
+def test_every_method_runs_and_is_fixed_by_its_seed(data, experts, method, gradient):
+    cfg = changed(CFG, iterations=2, gradient=gradient, **METHODS[method])
+    a,b,c = (distill(data, experts, cfg, seed=s, show=False) for s in (0, 0, 1))
+    assert a.provenance['method']==method and len(a)==10
+    assert torch.equal(a.images, b.images) and not torch.equal(a.images, c.images)
+    assert (a.logits is None)==(method=='mtt')
+
+def test_adjoint_and_unrolled_give_the_same_set(data, experts):
+    a,b = (distill(data, experts, CFG, iterations=5, gradient=g, show=False) for g in ('adjoint', 'unrolled'))
+    assert (a.images-b.images).norm() <= 1e-3*(b.images-b.images.mean()).norm()
+
+def test_distilled_beats_random_real(data, experts):
+    "The promise: ten images that teach more than ten real ones under the same labels and a tuned learning rate"
+    recipe = Recipe(epochs=150, augment=UPRIGHT)
+    syn = distill(data, experts, CFG, iterations=80, show=False)
+    rnd = tune_lr(random_real(data, 1, 0, [experts.model(i) for i in range(2)]), data, experts.arch, (.01, .03, .1), recipe)
+    a,b = (evaluate(s, data, experts.arch, 3, recipe) for s in (syn, rnd))
+    diff,half = a.minus(b)
+    assert diff>half, f'{a} against {b}'
+
+def test_trouble_leaves_the_last_good_state(data, experts, tmp_path):
+    with pytest.raises(DistillError, match='lower lr_img') as e: distill(data, experts, CFG, lr_img=1e6, path=tmp_path, show=False)
+    assert e.value.last_good.images.isfinite().all() and e.value.last_good.images.abs().max()<=CFG.max_abs
+
+def test_every_iteration_skipped(data, experts):
+    with pytest.raises(DistillError, match='raise skip_above'): distill(data, experts, CFG, skip_above=1e-6, iterations=150, show=False)
+
+@pytest.mark.parametrize('changes,match', [(dict(ipc=0), 'ipc must be positive'), (dict(start_max=9), 'record with keep'), (dict(lr_image=1), "did you mean 'lr_img'"),
+    (dict(arch='convnet_d3'), 'convnet_d3'), (dict(zca=True), 'zca=True'), (dict(beta=-1.), 'beta must be positive'), (dict(cam_layer='layer4'), "no layer 'layer4'"),
+    (dict(ipc=200), 'fewer than ipc=200'), (dict(start_now=2), 'expand_until')])
+def test_bad_settings_stop_before_the_first_iteration(data, experts, tmp_path, changes, match, monkeypatch):
+    import edf_nrr.edf as m
+    def boom(*a, **k): raise AssertionError('work was done')
+    monkeypatch.setattr(m, '_matching_gradient', boom)
+    with pytest.raises(ValueError, match=match): distill(data, experts, CFG, path=tmp_path/'r', show=False, **changes)
+
+def test_evaluation_schedule(data, experts):
+    syn = distill(data, experts, CFG, iterations=4, eval_every=2, eval_recipe=Recipe(epochs=2), show=False)
+    assert syn.history['accuracy'].isnan().tolist()==[True, False, True, False]

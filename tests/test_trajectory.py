@@ -1,0 +1,82 @@
+"Recording experts: what a notebook cell should not carry"
+import os,signal,subprocess,sys,time
+from pathlib import Path
+import pytest, torch
+from edf_nrr.augment import DSA
+from edf_nrr.core import read_json
+from edf_nrr.data import cluttered_digits, digits
+from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
+
+CFG = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
+
+RECORD = '''
+import sys
+from edf_nrr.augment import DSA
+from edf_nrr.data import digits
+from edf_nrr.trajectory import ExpertConfig, record_experts
+cfg = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
+record_experts(digits(device='cpu'), sys.argv[1], cfg, show=False)
+'''
+
+@pytest.fixture(scope='module')
+def data(): return digits(device='cpu')
+
+@pytest.fixture(scope='module')
+def whole(data, tmp_path_factory): return record_experts(data, tmp_path_factory.mktemp('whole'), CFG, show=False)
+
+def test_sigkill_resumes_with_the_same_bits(data, whole, tmp_path):
+    "Killed twice without a chance to clean up, wherever it happened to be"
+    for wanted in (3, 12):
+        p = subprocess.Popen([sys.executable, '-c', RECORD, str(tmp_path)], env=dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads())))
+        end = time.time()+120
+        while len(list(tmp_path.rglob('epoch_*.safetensors')))<wanted and p.poll() is None and time.time()<end: time.sleep(.002)
+        p.send_signal(signal.SIGKILL)
+        assert p.wait()==-signal.SIGKILL, 'it finished before it could be killed'
+    assert list(tmp_path.glob('*.part')), 'nothing was under way'
+    again = record_experts(data, tmp_path, CFG, show=False)
+    assert not list(tmp_path.glob('*.part')) and not list(tmp_path.rglob('*.tmp'))
+    for i in range(2):
+        for e in CFG.kept: assert torch.equal(again.params(i, e), whole.params(i, e)), f'expert {i}, epoch {e}'
+
+def test_more_experts_are_added(data, whole, tmp_path):
+    first = record_experts(data, tmp_path, CFG, n=1, show=False)
+    stamp = first.files[0].stat().st_mtime_ns
+    both = record_experts(data, tmp_path, CFG, n=2, show=False)
+    assert len(both)==2 and both.files[0].stat().st_mtime_ns==stamp
+    assert torch.equal(both.params(1), whole.params(1))
+
+def test_another_recipe_is_refused(data, whole):
+    with pytest.raises(ValueError, match='config.lr: 0.1 there, 0.2 now'): record_experts(data, whole.path, CFG, lr=.2, show=False)
+    with pytest.raises(ValueError, match='norm'): record_experts(cluttered_digits(200, 50, size=16, device='cpu'), whole.path, CFG, show=False)
+
+def test_opening_reads_no_weights(whole, monkeypatch):
+    "A store of a hundred experts opens as fast as one of one"
+    import edf_nrr.trajectory as t
+    def boom(*a, **k): raise AssertionError('a weights file was opened')
+    monkeypatch.setattr(t, 'safe_open', boom)
+    monkeypatch.setattr(t, 'load_tensors', boom)
+    assert len(Experts(whole.path))==2
+
+def test_nothing_there(tmp_path, whole):
+    with pytest.raises(FileNotFoundError, match='record them'): Experts(tmp_path)
+    (tmp_path/'experts.json').write_text((whole.path/'experts.json').read_text())
+    with pytest.raises(FileNotFoundError, match='goes on where it stopped'): Experts(tmp_path)
+
+def test_divergence_is_named(data, tmp_path):
+    with pytest.raises(ValueError, match='lower lr'): record_experts(data, tmp_path, CFG, lr=1e30, epochs=5, show=False)
+
+def test_no_room(data, tmp_path, monkeypatch):
+    import edf_nrr.trajectory as t
+    monkeypatch.setattr(t.shutil, 'disk_usage', lambda p: type('U', (), dict(free=1000)))
+    with pytest.raises(ValueError, match='bfloat16'): record_experts(data, tmp_path/'x', CFG, show=False)
+    assert not list((tmp_path/'x').glob('*'))
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_store_is_as_announced(data, tmp_path, dtype, capsys):
+    from edf_nrr.core import human_bytes
+    from edf_nrr.trajectory import store_bytes
+    e = record_experts(data, tmp_path, CFG, n=1, epochs=3, keep=1, dtype=dtype)
+    need = store_bytes(ExpertConfig(n=1, epochs=3, keep=1, dtype=dtype), e.n_params)
+    assert human_bytes(need) in capsys.readouterr().out
+    assert 0 <= e.files[0].stat().st_size-need < 1000
+    assert e.params(0, 3).dtype==torch.float32 and read_json(tmp_path/'experts.json')['config']['dtype']==dtype
