@@ -7,7 +7,7 @@ __all__ = ['DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'load_data', 'dd_experts', 'dd
            'dd_demo']
 
 # %% ../nbs/40_cli.ipynb #0f263838
-import dataclasses,functools,json,sys,time
+import dataclasses,functools,sys,time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
@@ -54,14 +54,22 @@ def _command(f):
             raise
     return call_parse(g)
 
+def _value(text):
+    "A number, None, True, False, or the text itself"
+    words = dict(none=None, true=True, false=False)
+    if text.lower() in words: return words[text.lower()]
+    for kind in (int, float):
+        try: return kind(text)
+        except ValueError: pass
+    return text
+
 def _settings(text):
     "Settings from 'ipc=1,lr_img=100.,beta=None'"
     res = {}
     for part in filter(None, (text or '').split(',')):
         k,sep,v = part.partition('=')
         if not sep: raise ValueError(f'settings look like name=value,name=value; got {part!r}')
-        try: res[k.strip()] = json.loads({'None': 'null', 'True': 'true', 'False': 'false'}.get(v.strip(), v.strip()))
-        except json.JSONDecodeError: res[k.strip()] = v.strip()
+        res[k.strip()] = _value(v.strip())
     return {k: DSA(v) if k=='augment' and isinstance(v, str) else v for k,v in res.items()}
 
 # %% ../nbs/40_cli.ipynb #e9be4098

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['seed_of', 'rng', 'default_device', 'free_memory', 'human_bytes', 'atomic_write', 'write_json', 'read_json',
            'save_tensors', 'load_tensors', 'Run', 'changed', 'progress', 'mean_ci', 'versions', 'write_results',
-           'Normalize', 'ZCA', 'input_space', 'contact_sheet', 'show_images', 'Distilled']
+           'results_table', 'Normalize', 'ZCA', 'input_space', 'contact_sheet', 'show_images', 'Distilled']
 
 # %% ../nbs/00_core.ipynb #09285743
 import csv,dataclasses,difflib,hashlib,json,math,os,platform,re,sys,tempfile,time
@@ -217,7 +217,25 @@ def write_results(
         if not all(0<=a<=1 for a in r['accuracy']): raise ValueError(f'{r["method"]}: accuracies are fractions in [0,1], got {r["accuracy"]}')
     write_json(path, dict(command=command, seconds=round(seconds, 1), date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), versions=versions(), **more, rows=rows))
 
-# %% ../nbs/00_core.ipynb #72209f56
+# %% ../nbs/00_core.ipynb #858867a3
+def results_table(
+    path, # File of `write_results`
+    **where # Only rows with these values, such as object_fraction=.4
+): # Renders as a table in a notebook
+    "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
+    from IPython.display import Markdown
+    r = read_json(path)
+    v = r['versions']
+    rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
+    if not rows: raise ValueError(f'{path} has no row with {where}')
+    lines = ['| method | IPC | labels | test accuracy, % | runs |', '|:--|--:|:--|--:|--:|']
+    for o in rows:
+        m,h = mean_ci(o['accuracy'])
+        lines.append(f"| {o['method']} | {o['ipc']} | {o['labels']} | {100*m:.1f} ± {100*h:.1f} | {len(o['accuracy'])} |")
+    where_run = v.get('gpu', f"{v['cores']} CPU cores")
+    return Markdown('\n'.join(lines) + f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {where_run}, torch {v['torch']}; students of {rows[0]['arch']}, last epoch, 95 % intervals.")
+
+# %% ../nbs/00_core.ipynb #6072955e
 class Normalize:
     "Per-channel normalisation, $x=(p-\\mu_c)/\\sigma_c$"
     kind = 'normalize'
@@ -233,7 +251,7 @@ class Normalize:
     def state(self): "Tensors that rebuild it"; return dict(mean=self.mean, std=self.std)
     def to(self, device): "The same on `device`"; return Normalize(self.mean.to(device), self.std.to(device))
 
-# %% ../nbs/00_core.ipynb #5bc819a3
+# %% ../nbs/00_core.ipynb #b3b8a46b
 class ZCA:
     "Whitening with regularisation `eps`, $x=U(s+\\epsilon)^{-1/2}U^\\top(p-\\mu)$"
     kind = 'zca'
@@ -254,7 +272,7 @@ class ZCA:
     def state(self): "Tensors that rebuild it"; return dict(mean=self.mean, vectors=self.vectors, values=self.values, eps=torch.tensor(self.eps, dtype=torch.float64))
     def to(self, device): "The same on `device`"; return ZCA(self.mean.to(device), self.vectors.to(device), self.values.to(device), self.eps)
 
-# %% ../nbs/00_core.ipynb #6072955e
+# %% ../nbs/00_core.ipynb #3bc3b6ca
 def input_space(
     kind:str, # 'normalize' or 'zca'
     state:dict # What its `state()` gave
@@ -264,7 +282,7 @@ def input_space(
     if kind=='zca': return ZCA(**{**state, 'eps': float(state['eps'])})
     raise ValueError(f"unknown input space {kind!r}: expected 'normalize' or 'zca'; the file may be from a newer version of edf_nrr")
 
-# %% ../nbs/00_core.ipynb #984c8698
+# %% ../nbs/00_core.ipynb #b726fb4f
 def contact_sheet(
     x, # (N,C,H,W) pixels in [0,1]
     ncols:int=10, # Images in a row
@@ -295,7 +313,7 @@ def show_images(
     for o in ax.spines.values(): o.set_visible(False)
     return ax
 
-# %% ../nbs/00_core.ipynb #d038ae69
+# %% ../nbs/00_core.ipynb #d2ffcca4
 class Distilled:
     "A small set of images that stands for a large one, with all that is needed to train from it"
     def __init__(self,
@@ -339,7 +357,7 @@ class Distilled:
         lr = '' if self.lr is None else f', lr {self.lr:.3g}'
         return f"Distilled({len(self)} images {c}x{h}x{w}, {len(self.classes)} classes, IPC {self.ipc}{soft}{lr}, {self.provenance.get('method', 'unknown method')})"
 
-# %% ../nbs/00_core.ipynb #0882a2f0
+# %% ../nbs/00_core.ipynb #5d040ff2
 @patch
 def save(self:Distilled,
     path # The file to write, by custom `.safetensors`
@@ -361,7 +379,7 @@ def load(cls:Distilled,
     part = lambda name: {k.removeprefix(name+'.'): v for k,v in t.items() if k.startswith(name+'.')}
     return Distilled(t['images'], t['labels'], m['classes'], input_space(m['norm'], part('norm')), t.get('logits'), m['lr'], part('history'), m['provenance'])
 
-# %% ../nbs/00_core.ipynb #b9fe422d
+# %% ../nbs/00_core.ipynb #b520f965
 @patch
 def dataset(self:Distilled)->torch.utils.data.TensorDataset:
     "Images with their hard labels or, when there are soft ones, class probabilities"
@@ -392,7 +410,7 @@ def export(self:Distilled,
         logits=None if self.logits is None else self.logits.tolist(), provenance=self.provenance))
     return (p-u8/255).abs().max().item() if len(p) else 0.
 
-# %% ../nbs/00_core.ipynb #a92056b0
+# %% ../nbs/00_core.ipynb #5a4c4aa3
 @patch
 def show(self:Distilled,
     per_class:int=10, # At most so many images of a class
