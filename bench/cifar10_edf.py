@@ -11,13 +11,13 @@ from fastcore.script import call_parse
 from edf_nrr.core import changed, write_results
 from edf_nrr.data import cifar10, parquet
 from edf_nrr.edf import EDFConfig, compare_matching, preset
-from edf_nrr.trajectory import ExpertConfig, expert_accuracy, record_experts
+from edf_nrr.trajectory import FTD_EXPERTS, ExpertConfig, expert_accuracy, record_experts
 from edf_nrr.training import DATM_RECIPE, Recipe
 
-QUICK_EXPERTS = ExpertConfig(n=4, epochs=30, arch='convnet_d2_w32', lr=.03, keep=16)
+QUICK_EXPERTS = ExpertConfig(n=4, epochs=30, arch='convnet_d2_w32', lr=.03, momentum=0., batch_size=256, keep=16)
 QUICK = EDFConfig(ipc=10, iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr_y=2., lr_lr=1e-4, lr_init=.03, batch_syn=50, skip_above=2.,
                   start_now=5, start_max=15, expand_until=80, alpha=.25, beta=1., cam_interval=40, gradient='unrolled')
-FULL_EXPERTS = ExpertConfig(n=100, epochs=100, arch='convnet_d3', rule='gsam', keep=42, dtype='bfloat16')
+FULL_EXPERTS = changed(FTD_EXPERTS, keep=42, dtype='bfloat16')
 
 @call_parse
 def main(

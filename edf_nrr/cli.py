@@ -17,7 +17,7 @@ from .augment import DSA
 from .trajectory import ExpertConfig, Experts, expert_accuracy, record_experts
 from .dae import DAE
 from .edf import EDFConfig, compare_matching, distill, preset
-from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
+from .training import DATM_RECIPE, Recipe, evaluate, random_real, student_arch, tune_lr
 
 # %% ../nbs/40_cli.ipynb #9314d230
 def load_data(
@@ -25,7 +25,7 @@ def load_data(
     root:str='data', # Where CIFAR is, or is downloaded to
     size:int=None, # Image side; default: the set's own
     object_fraction:float=.25, # For cluttered_digits
-    n_train:int=None, # Training images; default: all (2000 for cluttered_digits)
+    n_train:int=None, # Training images; default: all (4000 for cluttered_digits)
     n_test:int=None, # Test images; default: all (1000 for cluttered_digits)
     zca:bool=False, # Whiten?
     download:bool=False # Fetch CIFAR when it is missing?
@@ -116,7 +116,7 @@ def dd_distill(
 def dd_evaluate(
     distilled:str, # File of a distilled set
     data:str='cluttered_digits', # Real data that judge, see `load_data`
-    arch:str='convnet', # Networks of the students, joined by commas
+    arch:str='', # Networks of the students, joined by commas; default: the one of the experts
     seeds:int=5, # Students each
     epochs:int=1000, # Of each student
     root:str='data', # Where CIFAR is
@@ -129,7 +129,7 @@ def dd_evaluate(
     t0,syn,real = time.time(),Distilled.load(distilled),load_data(data, root, size, object_fraction, zca=zca)
     recipe,rows = changed(DATM_RECIPE, epochs=epochs),[]
     rnd = random_real(real, max(1, int(syn.ipc)))
-    for a in arch.split(','):
+    for a in arch.split(',') if arch else [student_arch(syn)]:
         for s in (syn, tune_lr(rnd, real, a, recipe=changed(recipe, epochs=max(1, epochs//4)))):
             e = evaluate(s, real, a, seeds, recipe, show=True)
             rows.append(e.row())
@@ -138,9 +138,9 @@ def dd_evaluate(
 
 # %% ../nbs/40_cli.ipynb #ec69150e
 _upright = DSA('color_crop_cutout_scale_rotate') # a mirrored digit is another digit, or none
-DEMO_EXPERTS = ExpertConfig(n=4, epochs=20, arch='convnet_d2_w32', lr=.1, keep=7, augment=_upright)
-DEMO = EDFConfig(ipc=1, iterations=400, syn_steps=20, expert_epochs=2, lr_img=1000., lr_y=1., lr_lr=1e-3, lr_init=.03, batch_syn=100, skip_above=2., start_now=None, expand_until=None,
-                 start_max=5, alpha=.25, beta=1., cam_interval=50, augment=_upright, gradient='unrolled')
+DEMO_EXPERTS = ExpertConfig(n=4, epochs=20, arch='convnet_d2_w32', lr=.1, momentum=0., batch_size=256, keep=7, augment=_upright)
+DEMO = EDFConfig(ipc=1, iterations=400, expert_epochs=2, lr_img=1000., lr_y=1., lr_init=.03, start_now=None, expand_until=None,
+                 start_max=5, augment=_upright, gradient='unrolled')
 DEMO_RECIPE = Recipe(epochs=300, augment=_upright)
 _all_ = ['DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE']
 

@@ -483,7 +483,7 @@ def _clutter(n, pool, test, size, side, seed):
 
 # %% ../nbs/01_data.ipynb #1d55d5cb
 def cluttered_digits(
-    n_train:int=2000, # Training images
+    n_train:int=4000, # Training images
     n_test:int=1000, # Test images
     size:int=32, # Height and width, at least 16
     object_fraction:float=.25, # Area of the digit's square by that of the image, in (0,1]; smaller is harder

@@ -1,0 +1,29 @@
+"The commands as a person calls them"
+import json,subprocess,sys
+from pathlib import Path
+import pytest
+
+BIN = Path(sys.executable).parent
+
+def dd(cmd, *args, ok=True):
+    r = subprocess.run([BIN/cmd, *map(str, args)], capture_output=True, text=True)
+    assert (r.returncode==0)==ok, r.stdout+r.stderr
+    return r
+
+def test_help_names_every_option():
+    for cmd in ('dd_demo', 'dd_experts', 'dd_distill', 'dd_evaluate'): assert '--path' in dd(cmd, '--help').stdout or cmd=='dd_evaluate'
+
+def test_bad_input_is_one_line(tmp_path):
+    for args in (('dd_experts', '--data', 'nowhere'), ('dd_experts', '--data', 'digits', '--path', tmp_path/'e', '--settings', 'epoch=3'), ('dd_experts', '--data', tmp_path),
+                 ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors')):
+        err = dd(*args, ok=False).stderr
+        assert 'Traceback' not in err and len(err.strip().splitlines())==1 and err.startswith(args[0]), err
+
+def test_demo_writes_what_it_says(tmp_path):
+    out = dd('dd_demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2).stdout
+    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM'): assert m in out
+    r = json.loads((tmp_path/'results.json').read_text())
+    assert [o['method'] for o in r['rows']]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
+    for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
+    assert {'command', 'seconds', 'versions'}<=r.keys()
+    assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png'}

@@ -1,0 +1,69 @@
+"Files, runs and distilled sets: faults"
+import json,os,struct
+from pathlib import Path
+import pytest, torch
+from edf_nrr.core import Distilled, Normalize, Run, ZCA, atomic_write, load_tensors, mean_ci, rng, save_tensors, write_json
+
+def small(**kw):
+    o = dict(images=torch.randn(6, 3, 4, 4, generator=rng(0)), labels=torch.arange(6)//2, classes=list('abc'), norm=Normalize([.5]*3, [.2]*3)) | kw
+    return Distilled(**o)
+
+@pytest.mark.parametrize('kw,match', [(dict(images=torch.zeros(6, 3, 4)), r'\(N,C,H,W\)'), (dict(images=torch.zeros(6, 3, 4, 4, dtype=torch.uint8)), 'float'), (dict(labels=torch.zeros(5).long()), r'shape \(6,\)'),
+    (dict(labels=torch.arange(6)), r'0\.\.2'), (dict(logits=torch.zeros(6, 2)), r'\(6,3\)'), (dict(lr=0.), 'positive'), (dict(lr=float('nan')), 'positive')])
+def test_distilled_refuses(kw, match):
+    with pytest.raises(ValueError, match=match): small(**kw)
+
+@pytest.mark.parametrize('norm', [Normalize([.5]*3, [.2]*3), ZCA(torch.full((48,), .5), torch.eye(48), torch.linspace(0, 1, 48))], ids=['normalize', 'zca'])
+def test_distilled_roundtrip(norm, tmp_path):
+    a = small(norm=norm, logits=torch.randn(6, 3, generator=rng(1)), lr=.03, history=dict(loss=torch.ones(4)), provenance=dict(config=dict(alpha=.25, beta=None)))
+    a.save(tmp_path/'a.safetensors')
+    b = Distilled.load(tmp_path/'a.safetensors')
+    assert torch.equal(a.images, b.images) and torch.equal(a.pixels(), b.pixels()) and b.provenance==a.provenance and b.lr==.03
+    assert not list(tmp_path.glob('.*'))
+
+def test_half_a_file(tmp_path):
+    f = tmp_path/'a.safetensors'
+    small().save(f)
+    for n in (0, 4, 100, f.stat().st_size-1):
+        f.write_bytes(f.read_bytes()[:n])
+        with pytest.raises(ValueError, match='damaged'): Distilled.load(f)
+
+def test_a_file_of_another_kind(tmp_path):
+    save_tensors(tmp_path/'w.safetensors', dict(w=torch.zeros(2)), {})
+    with pytest.raises(ValueError, match='not a distilled set'): Distilled.load(tmp_path/'w.safetensors')
+    from safetensors.torch import save_file
+    save_file(dict(w=torch.zeros(2)), tmp_path/'x.safetensors')
+    with pytest.raises(ValueError, match='not written by edf_nrr'): load_tensors(tmp_path/'x.safetensors')
+    with pytest.raises(FileNotFoundError): load_tensors(tmp_path/'nothing')
+
+def test_a_pickle_is_not_run(tmp_path):
+    import pickle
+    class Bomb:
+        def __reduce__(self): return os.mkdir, (str(tmp_path/'ran'),)
+    (tmp_path/'p.safetensors').write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ValueError, match='damaged'): Distilled.load(tmp_path/'p.safetensors')
+    assert not (tmp_path/'ran').exists()
+
+def test_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
+    f = tmp_path/'a.json'
+    write_json(f, dict(a=1))
+    def no_room(*a): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(os, 'replace', no_room)
+    with pytest.raises(OSError, match='No space'): write_json(f, dict(a=2))
+    assert json.loads(f.read_text())==dict(a=1) and os.listdir(tmp_path)==['a.json']
+
+def test_run_names_what_differs(tmp_path):
+    Run(tmp_path, dict(a=1, b=2))
+    with pytest.raises(ValueError, match='b, c differ'): Run(tmp_path, dict(a=1, b=3, c=4))
+
+def test_export_says_how_far(tmp_path):
+    a = small(images=torch.full((6, 3, 4, 4), 4.))
+    assert a.export(tmp_path)==pytest.approx(4*.2+.5-1, abs=1e-5)
+    with pytest.raises(ValueError, match='4 channels|have 4'): small(images=torch.zeros(6, 4, 2, 2), norm=Normalize([.5]*4, [.2]*4)).export(tmp_path)
+
+def test_export_names_are_safe(tmp_path):
+    small(classes=['../../x', 'a/b', 'c']).export(tmp_path/'d')
+    assert sorted(p.name for p in tmp_path.iterdir())==['d'] and len(list((tmp_path/'d').rglob('*.png')))==6
+
+def test_mean_ci_needs_values():
+    with pytest.raises(ValueError, match='got none'): mean_ci([])

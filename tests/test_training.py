@@ -1,0 +1,66 @@
+"Teachers, students and their evaluation: faults and promises"
+import pytest, torch
+from edf_nrr.augment import DSA
+from edf_nrr.core import Distilled, changed
+from edf_nrr.data import digits
+from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real, student_arch, train_student, train_teacher, tune_lr
+
+SHORT = Recipe(epochs=4, lr=.05, augment=DSA('crop_rotate'))
+
+@pytest.fixture(scope='module')
+def data(): return digits(device='cpu')
+
+def test_students_do_not_touch_the_global_seed(data):
+    real = random_real(data, 2)
+    torch.manual_seed(3); a = torch.rand(2)
+    torch.manual_seed(3); train_student(real, 'convnet_d1_w8', 0, SHORT); b = torch.rand(2)
+    assert torch.equal(a, b)
+
+def test_pairing(data):
+    "Student s of one set starts from the weights, and sees the order and views, of student s of another"
+    real = random_real(data, 2)
+    twin = Distilled(real.images.clone(), real.labels, real.classes, real.norm)
+    assert evaluate(real, data, 'convnet_d1_w8', 2, SHORT).last==evaluate(twin, data, 'convnet_d1_w8', 2, SHORT).last
+
+def test_seeds_are_students(data):
+    real = random_real(data, 2)
+    five,two = evaluate(real, data, 'convnet_d1_w8', 4, SHORT, together=False),evaluate(real, data, 'convnet_d1_w8', [1, 3], SHORT, together=False)
+    assert [five.last[i] for i in (1, 3)]==two.last
+    with pytest.raises(ValueError, match='same seeds'): five.minus(two)
+
+def test_last_is_the_last_epoch_and_best_is_not_it(data):
+    real,seen = random_real(data, 5),{}
+    e = evaluate(real, data, 'convnet_d1_w8', 1, changed(SHORT, epochs=6), checks=6)
+    net = train_student(real, 'convnet_d1_w8', 0, changed(SHORT, epochs=6), lambda n,i: seen.__setitem__(i, accuracy(n, data)))
+    assert e.last==[pytest.approx(accuracy(net, data))] and e.best==[pytest.approx(max(seen.values()))]
+
+@pytest.mark.parametrize('arch', ['convnet_bn_d1_w8', 'resnet18_cifar'])
+def test_networks_with_running_statistics(data, arch):
+    assert 0<=evaluate(random_real(data, 1), data, arch, 1, changed(RDED_RECIPE, epochs=2)).mean<=1
+
+def test_class_order_must_agree(data):
+    real = random_real(data, 1)
+    other = Distilled(real.images, real.labels, real.classes[::-1], real.norm)
+    with pytest.raises(ValueError, match='order and names'): evaluate(other, data, 'convnet_d1_w8', 1, SHORT)
+
+def test_tuning_never_sees_the_test_images(data, monkeypatch):
+    import edf_nrr.training as t
+    seen = []
+    real_evaluate = t.evaluate
+    monkeypatch.setattr(t, 'evaluate', lambda syn, d, *a, **k: seen.append(d) or real_evaluate(syn, d, *a, **k))
+    tune_lr(random_real(data, 1), data, 'convnet_d1_w8', (.01, .1), SHORT, seeds=1)
+    train = {o.numpy().tobytes() for o in data.train.raw()}
+    assert len(seen)==2 and all(o.numpy().tobytes() in train for d in seen for o in d.test.raw())
+
+def test_hard_column(data):
+    syn = random_real(data, 1, teachers=[train_teacher(data, 'convnet_bn_d2_w16', 2, show=False)])
+    assert evaluate(syn, data, 'convnet_d1_w8', 1, SHORT).about['labels']=='soft'
+    assert evaluate(syn, data, 'convnet_d1_w8', 1, changed(SHORT, hard=True)).about['labels']=='hard'
+
+@pytest.mark.parametrize('kw,match', [(dict(epochs=0), 'positive'), (dict(lr=-1.), 'positive'), (dict(schedule='linear'), 'cosine'), (dict(optimiser='adam'), 'adamw')])
+def test_recipe_refuses(kw, match):
+    with pytest.raises(ValueError, match=match): Recipe(**kw)
+
+def test_one_value_has_no_interval():
+    e = Evaluation([.5], [.6], [0], {1: [.5]}, {})
+    assert e.half_width!=e.half_width and 'nan' in repr(e)
