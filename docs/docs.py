@@ -96,9 +96,9 @@ def write_readme(dest):
     fn,nbs = Path(cfg.readme_nb),cfg.nbs_path.name
     with tempfile.TemporaryDirectory() as tmp:
         serve_drv.main((cfg.nbs_path/fn, Path(tmp)/fn, FilterDefaults))
-        fm,md = nb2md(Path(tmp)/fn, dest/f'{fn.stem}_files')
+        fm,md = nb2md(Path(tmp)/fn, dest/nbs/f'{fn.stem}_files')
     md = relink(md, fn, lambda o,frag: f'{nbs}/{o}')
-    md = re.sub(rf'(!\[[^\]]*\]\()(?!\w+:|{fn.stem}_files/)', rf'\1{nbs}/', md)
+    md = re.sub(r'(!\[[^\]]*\]\()(?!\w+:)', rf'\1{nbs}/', md)
     md = md.replace('``````output', '``````').replace(f']({cfg.git_url}/blob/{cfg.branch}/', '](')
     md = f"# {fm['title']}\n\n> {fm['description']}\n\n{md}"
     pypandoc.convert_text(md, 'gfm', format='markdown-smart', outputfile=str(dest/'README.md'), extra_args=['--wrap=preserve'])

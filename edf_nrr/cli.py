@@ -81,10 +81,11 @@ def dd_experts(
     size:int=None, # Image side
     object_fraction:float=.25, # For cluttered_digits
     zca:bool=False, # Whiten?
+    download:bool=False, # Fetch CIFAR when it is missing?
     settings:str='' # Of ExpertConfig, such as n=4,epochs=20,rule=gsam,dtype=bfloat16
 ):
     "Record expert trajectories"
-    real = load_data(data, root, size, object_fraction, zca=zca)
+    real = load_data(data, root, size, object_fraction, zca=zca, download=download)
     experts = record_experts(real, path, **_settings(settings))
     print(experts)
     print(f'test accuracy of the first at its last epoch: {expert_accuracy(experts, real, 0, experts.epochs[-1:])[0]:.1%}')
@@ -158,7 +159,7 @@ def demo_pictures(
     from matplotlib.figure import Figure
     path,model = Path(path),experts.model(0)
     maps = {m: DAE(model, method='gradcam++').maps(s.images.cpu(), s.labels.cpu())[:,None] for m,s in sets.items()}
-    fig = Figure(figsize=(10, .9*len(sets)))
+    fig = Figure(figsize=(10, .58*len(sets)), layout='constrained')
     for i,(m,s) in enumerate(sets.items()):
         for j,x in enumerate((s.pixels(), maps[m])):
             ax = fig.add_subplot(len(sets), 2, 2*i+j+1)
@@ -166,7 +167,7 @@ def demo_pictures(
             if j==0: ax.set_ylabel(m, rotation=0, ha='right', va='center')
             if i==0: ax.set_title(('images', 'where an expert looks')[j])
     _save(fig, path/'images.png')
-    fig = Figure(figsize=(9, 3))
+    fig = Figure(figsize=(9, 3), layout='constrained')
     a,b = fig.subplots(1, 2)
     for m,s in sets.items():
         if 'loss' in s.history: a.plot(s.history['it'], torch.nn.functional.avg_pool1d(s.history['loss'][None], 15, 1, 7, count_include_pad=False)[0], label=m)

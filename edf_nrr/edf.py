@@ -25,27 +25,27 @@ from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
 class EDFConfig:
     "Settings of trajectory matching: EDF, and with alpha=0 and beta=None DATM, with labels='hard' MTT"
     ipc:int = 10 # Images per class
-    iterations:int = 10000 # Outer iterations
-    syn_steps:int = 40 # Student steps on synthetic batches (N)
-    expert_epochs:int = 2 # Expert epochs they should match (M)
+    iterations:int = 300 # Outer iterations
+    syn_steps:int = 20 # Student steps on synthetic batches (N)
+    expert_epochs:int = 1 # Expert epochs they should match (M)
     lr_img:float = 1000. # Learning rate of the images
     lr_y:float = 2. # Learning rate of the label logits
-    lr_lr:float = 1e-5 # Learning rate of the student's learning rate
-    lr_init:float = .01 # The student's learning rate at the start (lr_teacher)
+    lr_lr:float = 1e-3 # Learning rate of the student's learning rate
+    lr_init:float = .05 # The student's learning rate at the start (lr_teacher)
     lr_min:float = 1e-4 # It is kept above this
     momentum_img:float = .5 # Momentum of the images
     momentum_y:float = .9 # Momentum of the logits
     momentum_lr:float = .5 # Momentum of the learning rate
-    batch_syn:int = 1000 # Synthetic images a student step
-    skip_above:float = 1. # An iteration with a larger loss changes nothing (threshold)
+    batch_syn:int = 50 # Synthetic images a student step
+    skip_above:float = 2. # An iteration with a larger loss changes nothing (threshold)
     start_min:int = 0 # Earliest start epoch (T-)
-    start_now:int|None = 10 # Upper end of the starts at iteration 0 (T0); None: start_max from the beginning
-    start_max:int = 20 # Latest start epoch, exclusive (T+)
-    expand_until:int|None = 1000 # Iteration at which the upper end reaches start_max
+    start_now:int|None = 6 # Upper end of the starts at iteration 0 (T0); None: start_max from the beginning
+    start_max:int = 12 # Latest start epoch, exclusive (T+)
+    expand_until:int|None = 150 # Iteration at which the upper end reaches start_max
     alpha:float = .25 # CPD: share of the parameters that is dropped
     cpd_per_layer:bool = False # CPD: drop this share in each layer
     beta:float|None = 1. # DAE: enhancement; None: no DAE
-    cam_interval:int = 100 # DAE: iterations between new maps
+    cam_interval:int = 50 # DAE: iterations between new maps
     cam_threshold:float|None = None # DAE: fixed threshold; None: mean of the map (act_threshold)
     cam_method:str = 'gradcam++' # DAE: activation map, see `cam`
     cam_layer:str|None = None # DAE: layer of the map; None: the last map
@@ -186,6 +186,7 @@ def preset(
         ipcs = sorted(i for d,i in table if d==data)
         raise ValueError(f'{method} was published for {data} with ipc {ipcs}, not {ipc}' if ipcs else f'no {method} settings for {data!r}; there are {sorted({d for d,_ in table})}')
     row = dict(table[data, ipc])
+    row |= dict(iterations=10000, lr_init=.01)
     row.setdefault('start_now', None); row.setdefault('expand_until', None); row.setdefault('alpha', 0.)
     if 'cam_interval' not in row: row |= dict(beta=None, cam_layer=None)
     return changed(EDFConfig(**row), **changes)
