@@ -117,7 +117,7 @@ def class_rank(
 def held_out(
     y, # (N,) class of each image
     fraction:float, # Of each class to hold out, in (0,1)
-    seed:int=0
+    seed:int=0 # Which ones
 )->tuple: # Row numbers that stay, row numbers held out; both ascending
     "A random part of every class: the same share of each, at least one image and never all"
     if not 0<fraction<1: raise ValueError(f'fraction must be between 0 and 1, got {fraction}')
@@ -169,7 +169,11 @@ def fit_zca(
     return ZCA((m+.5).float(), vectors.float(), values.clamp(min=0).float(), eps)
 
 # %% ../nbs/01_data.ipynb #5c2cecd1
-def check_splits(train, test, classes):
+def check_splits(
+    train, # `Split` of training images
+    test, # `Split` of test images
+    classes # Class names
+):
     "An error when splits do not fit each other or `classes`"
     k = len(classes)
     if len(set(classes))<k: raise ValueError(f'class names must differ, got {list(classes)}')
