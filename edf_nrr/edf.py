@@ -225,7 +225,7 @@ def _draw(cfg, it, n_experts, n, size, device):
     "Everything random of iteration `it`"
     expert,epoch = draw_segment(it, n_experts, cfg.seed, start_min=cfg.start_min, start_max=cfg.start_max, start_now=cfg.start_now, expand_until=cfg.expand_until)
     batches,g = draw_batches(n, cfg.batch_syn, cfg.syn_steps, rng(cfg.seed, 'batches', it)),rng(cfg.seed, 'views', it)
-    return expert,epoch,batches,[cfg.augment.draw(len(b), size, g).to(device) if cfg.augment else None for b in batches]
+    return expert,epoch,[b.to(device) for b in batches],[cfg.augment.draw(len(b), size, g).to(device) if cfg.augment else None for b in batches]
 
 def _matching_gradient(cfg, forward, experts, state, it, labels, keep, device):
     "Loss and gradients of iteration `it`"
@@ -281,16 +281,22 @@ def _result(data, experts, cfg, state, labels, history, it):
     return Distilled(state['images'].clone(), labels, data.classes, data.norm, state['logits'].clone() if 'logits' in state else None, state['lr'].item(), hist, about)
 
 # %% ../nbs/14_edf.ipynb #98deaea6
+def _identity(cfg, data, experts):
+    "What must agree for a run to go on; it may be made longer, and saved or evaluated more often"
+    free = 'iterations', 'save_every', 'eval_every'
+    return {k: v for k,v in dataclasses.asdict(cfg).items() if k not in free} | dict(data=data.name, n_experts=len(experts))
+
 class _Distillation:
     "State of one run of `distill`: where it is, what it saves, how it goes on"
     def __init__(self, data, experts, cfg, path, dae):
         self.data,self.experts,self.cfg,self.dae,self.it,self.history = data,experts,cfg,dae,0,[]
         self.forward = forward_fn(experts.net().to(data.device))
         self.keep = cpd(cfg.alpha, experts.shapes if cfg.cpd_per_layer else None)
-        self.run = Run(path, dataclasses.asdict(cfg) | dict(data=data.name, n_experts=len(experts))) if path else None
+        self.run = Run(path, _identity(cfg, data, experts)) if path else None
         saved = self.run.load(data.device) if self.run else None
         if saved: self._resume(*saved)
-        else: self.state,self.labels = _start_state(data, experts, cfg)
+        if self.it>cfg.iterations: raise ValueError(f'the run in {path} has gone on to iteration {self.it} already, more than iterations={cfg.iterations}: raise it, or choose another path')
+        if not saved: self.state,self.labels = _start_state(data, experts, cfg)
         self.good,self.skipped = self.result(),0
     def _resume(self, t, m):
         self.it,self.labels = m['it'],t.pop('labels')
@@ -354,7 +360,7 @@ def distill(
         bar.comment = f"loss {job.history[-1]['loss']:.3f}, lr {job.history[-1]['lr']:.4f}"
     return job.result()
 
-# %% ../nbs/14_edf.ipynb #0dd596cf
+# %% ../nbs/14_edf.ipynb #67a28b86
 def compare_matching(
     data:ImageData, # Real data
     experts:Experts, # Recorded on it

@@ -34,7 +34,7 @@ def test_sigkill_resumes_with_the_same_bits(data, experts, tmp_path):
     whole = distill(data, experts, CFG, show=False)
     p = subprocess.Popen([sys.executable, '-c', RUN, str(experts.path), str(tmp_path)], env=dict(os.environ, OMP_NUM_THREADS=str(torch.get_num_threads())))
     end = time.time()+120
-    while not (tmp_path/'state.safetensors').exists() and p.poll() is None and time.time()<end: time.sleep(.002)
+    while not (tmp_path/'distilled.safetensors').exists() and p.poll() is None and time.time()<end: time.sleep(.002)
     p.send_signal(signal.SIGKILL)
     assert p.wait()==-signal.SIGKILL, 'it finished before it could be killed'
     assert Distilled.load(tmp_path/'distilled.safetensors').provenance['iteration']<40
