@@ -39,6 +39,14 @@ def test_frozen_pixels_keep_every_bit_and_values_stay_valid(start, teacher, mask
     assert (out.images>=lo).all() and (out.images<=hi).all()
     assert torch.equal(out.labels, start.labels) and out.provenance['method']=='test+nrr'
 
+def test_the_mask_scales_the_step_of_adam(start, teacher):
+    "Adam's first step is lr times the sign of the gradient, so a mask on the gradient would be lost; on the step it is the distance"
+    mid = Distilled(start.images*.1, start.labels, NAMES, start.norm)
+    out = refine(mid, teacher, iterations=1, lr=.01, alpha_bn=1., batch_size=12, show=False)
+    want = .01*nrr_mask(cam(teacher, mid.images, mid.labels), .5)
+    off = ((out.images-mid.images).abs()-want).abs()
+    assert want.max()>want[want>0].min()*2 and off.quantile(.99)<1e-4
+
 def test_seed_fixes_every_bit(start, teacher):
     cfg = changed(CFG, augment=DSA())
     a,b,c = (refine(start, teacher, cfg, seed=s, show=False).images for s in (0, 0, 1))
