@@ -17,6 +17,7 @@ from .matching import *
 from .cpd import *
 from .dae import *
 from .edf import *
+from .dbr import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]
