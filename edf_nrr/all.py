@@ -19,6 +19,7 @@ from .dae import *
 from .edf import *
 from .cidd import *
 from .nrr import *
+from .dbr import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

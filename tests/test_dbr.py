@@ -1,0 +1,159 @@
+"Labels of views: faults and promises"
+import subprocess,sys
+import pytest, torch
+from safetensors.torch import load_file, save_file
+from edf_nrr.augment import Views
+from edf_nrr.core import Distilled, Normalize
+from edf_nrr.data import digits
+from edf_nrr.dbr import Labels, Online, StudentLoss, distilled_id, evaluate_labels, label_views, labels_recipe, mixed_views, relabel, train_from_labels
+from edf_nrr.models import create_model
+from edf_nrr.training import random_real
+
+@pytest.fixture(scope='module')
+def data(): return digits(device='cpu')
+
+@pytest.fixture(scope='module')
+def syn(data): return random_real(data, 2)
+
+@pytest.fixture(scope='module')
+def teacher(data):
+    net = create_model('convnet_d1_w8', 10, 8, 1, seed=1)
+    net.classes = list(data.classes)
+    return net
+
+def twin(syn, **changes):
+    kw = dict(images=syn.images, labels=syn.labels, classes=syn.classes, norm=syn.norm)
+    return Distilled(**{**kw, **changes})
+
+# ---- who the labels belong to ----
+@pytest.mark.parametrize('change', [dict(images=lambda s: s.images+1e-3), dict(images=lambda s: s.images.flip(0)), dict(labels=lambda s: s.labels.flip(0))])
+def test_labels_of_another_set(syn, teacher, change):
+    labels,other = relabel(syn, teacher, epochs=2),twin(syn, **{k: f(syn) for k,f in change.items()})
+    with pytest.raises(ValueError, match='another set'): train_from_labels(other, labels, 'convnet_d1_w8')
+
+def test_labels_of_other_classes(syn, teacher, data):
+    labels,other = relabel(syn, teacher, epochs=2),twin(syn, classes=syn.classes[::-1])
+    with pytest.raises(ValueError, match='order and names'): train_from_labels(other, labels, 'convnet_d1_w8')
+    with pytest.raises(ValueError, match='order and names'): evaluate_labels(other, labels, data, 'convnet_d1_w8')
+
+def test_labels_survive_saving_the_set(syn, teacher, tmp_path):
+    syn.save(tmp_path/'syn.safetensors')
+    assert distilled_id(Distilled.load(tmp_path/'syn.safetensors'))==distilled_id(syn)
+
+def test_teacher_of_other_classes(syn, data):
+    net = create_model('convnet_d1_w8', 10, 8, 1)
+    net.classes = data.classes[::-1]
+    with pytest.raises(ValueError, match='teacher knows'): relabel(syn, net, epochs=1)
+
+@pytest.mark.parametrize('kind', ['hard', 'distances', 'topk', 'soft'])
+def test_teacher_of_more_outputs(syn, kind):
+    with pytest.raises(ValueError, match='12 outputs'): relabel(syn, create_model('convnet_d1_w8', 12, 8, 1), kind, epochs=1)
+
+# ---- what is asked ----
+@pytest.mark.parametrize('kw,match', [(dict(kind='logits'), 'topk'), (dict(epochs=0), 'positive'), (dict(dtype='int4'), 'uint8'), (dict(kind='topk', k=0), 'between 1 and 9'),
+    (dict(kind='topk', k=10), 'kind="soft"'), (dict(views=Views(0, 16)), 'label_views'), (dict(d_max=0.), 'd_max'), (dict(epochs=10**14), 'are free')])
+def test_relabel_errors(syn, teacher, kw, match):
+    with pytest.raises(ValueError, match=match): relabel(syn, teacher, **{**dict(epochs=1), **kw})
+
+@pytest.mark.parametrize('kw,match', [(dict(match='l3'), 'smooth_l1'), (dict(rest='all'), 'spread'), (dict(alpha=-1.), 'alpha'), (dict(temperature=0.), 'temperature')])
+def test_loss_errors(kw, match):
+    with pytest.raises(ValueError, match=match): StudentLoss(**kw)
+
+def test_more_epochs_than_labels(syn, teacher):
+    labels = relabel(syn, teacher, epochs=3)
+    with pytest.raises(ValueError, match='labels of 3'): train_from_labels(syn, labels, 'convnet_d1_w8', recipe=labels_recipe(syn, 4))
+    m = mixed_views(syn, labels.views, 0, [0])
+    for e in (-1, 3):
+        with pytest.raises(ValueError, match=f'epoch {e}'): labels.target(e, [0], m)
+
+def test_fewer_epochs_use_the_first_labels(syn, teacher):
+    long,short = (relabel(syn, teacher, epochs=e) for e in (4, 2))
+    assert torch.equal(long.d[:2], short.d)
+
+def test_teacher_without_finite_answers(syn):
+    net = create_model('convnet_d1_w8', 10, 8, 1)
+    net.classifier.bias.data[3] = torch.nan
+    with pytest.raises(ValueError, match='gives nan'): relabel(syn, net, epochs=1)
+
+def test_sure_teacher_stays_finite(syn):
+    net = create_model('convnet_d1_w8', 10, 8, 1)
+    net.classifier.weight.data *= 1e6
+    for kind in ('distances', 'topk', 'soft'):
+        labels = relabel(syn, net, kind, epochs=2)
+        assert labels.d.isfinite().all() and (kind=='soft' or labels.d.max()<=10)
+        for match in ('l1', 'kl'):
+            student = train_from_labels(syn, labels, 'convnet_d1_w8', loss=StudentLoss(match=match))
+            assert all(p.isfinite().all() for p in student.parameters())
+
+def test_teacher_is_left_as_it_was(syn):
+    net = create_model('convnet_bn_d1_w8', 10, 8, 1).train()
+    before = {k: v.clone() for k,v in net.state_dict().items()}
+    relabel(syn, net, epochs=1)
+    assert net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items())
+
+def test_global_seed_is_not_touched(syn, teacher):
+    torch.manual_seed(3); a = torch.rand(2)
+    torch.manual_seed(3); train_from_labels(syn, relabel(syn, teacher, epochs=1), 'convnet_d1_w8'); b = torch.rand(2)
+    assert torch.equal(a, b)
+
+def test_two_classes():
+    "Both classes are the label's own: nothing is left for the third bin"
+    syn = Distilled(torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)%2, ['a', 'b'], Normalize([0.], [1.]))
+    labels = relabel(syn, create_model('convnet_d1_w8', 2, 8, 1), epochs=3)
+    net = train_from_labels(syn, labels, 'convnet_d1_w8', loss=StudentLoss(match='kl'))
+    assert all(p.isfinite().all() for p in net.parameters())
+
+# ---- files ----
+def test_file_of_something_else(syn, tmp_path):
+    syn.save(tmp_path/'x.safetensors')
+    with pytest.raises(ValueError, match='holds Distilled'): Labels.load(tmp_path/'x.safetensors')
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError): Labels.load(tmp_path/'x.safetensors')
+
+@pytest.mark.parametrize('keep', [.3, .9])
+def test_truncated_file(syn, teacher, tmp_path, keep):
+    f = tmp_path/'x.safetensors'
+    relabel(syn, teacher, epochs=5, path=f)
+    b = f.read_bytes()
+    f.write_bytes(b[:int(len(b)*keep)])
+    with pytest.raises(ValueError, match='damaged'): Labels.load(f)
+
+def rewrite(f, change):
+    from safetensors import safe_open
+    with safe_open(str(f), 'pt') as o: meta = o.metadata()
+    t = load_file(f)
+    change(t)
+    save_file(t, f, meta)
+
+@pytest.mark.parametrize('change', [lambda t: t.update(d=t['d'][:,:,:1].contiguous()), lambda t: t.pop('classes'), lambda t: t.pop('d'),
+    lambda t: t['classes'].fill_(10), lambda t: t.update(d=t['d'].int())])
+def test_changed_file(syn, teacher, tmp_path, change):
+    f = tmp_path/'x.safetensors'
+    relabel(syn, teacher, 'topk', epochs=2, path=f)
+    rewrite(f, change)
+    with pytest.raises(ValueError): Labels.load(f)
+
+def test_stored_labels_hold_in_another_process(syn, teacher, tmp_path):
+    "The views are made again from numbers in the file alone"
+    syn.save(tmp_path/'syn.safetensors')
+    labels = relabel(syn, teacher, epochs=2, path=tmp_path/'l.safetensors', seed=11)
+    src = f'''if 1:
+        import torch
+        from edf_nrr.core import Distilled
+        from edf_nrr.dbr import Labels, train_from_labels
+        syn,labels = Distilled.load({str(tmp_path/"syn.safetensors")!r}),Labels.load({str(tmp_path/"l.safetensors")!r})
+        net = train_from_labels(syn, labels, 'convnet_d1_w8', 4)
+        print(repr(sum(p.double().sum() for p in net.parameters()).item()))'''
+    out = subprocess.run([sys.executable, '-c', src], capture_output=True, text=True, check=True).stdout
+    here = train_from_labels(syn, labels, 'convnet_d1_w8', 4)
+    assert float(out)==sum(p.double().sum() for p in here.parameters()).item()
+
+def test_online_checks_too(syn, teacher):
+    online = Online(syn, teacher, epochs=2)
+    with pytest.raises(ValueError, match='labels of 2'): train_from_labels(syn, online, 'convnet_d1_w8', recipe=labels_recipe(syn, 3))
+    with pytest.raises(ValueError, match='another set'): train_from_labels(twin(syn, images=syn.images+1), online, 'convnet_d1_w8')
+
+def test_views_of_the_store_count(syn, teacher):
+    a,b = (relabel(syn, teacher, epochs=1, views=label_views(syn, s)) for s in (0, 1))
+    assert not torch.equal(a.d, b.d)
