@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #12641c49
+# %% ../nbs/99_all.ipynb #3134a31c
 from .core import *
 from .data import *
 from .models import *
@@ -20,6 +20,7 @@ from .edf import *
 from .cidd import *
 from .nrr import *
 from .dbr import *
+from .baselines import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

@@ -183,7 +183,7 @@ def candidates(
             found.append((recipe, ratio, log_odds(z, y).cpu(), (z.argmax(1)==y).cpu()))
     return dict(zip(('recipe', 'ratio', 'odds', 'correct'), map(torch.cat, zip(*found))))
 
-# %% ../nbs/20_cidd.ipynb #01df1079
+# %% ../nbs/20_cidd.ipynb #a4076f95
 def _choose_all(data, rows, found, n, cfg):
     "Positions in `rows` of the chosen crops, (K,n)"
     y,res = data.y('train').cpu()[rows],[]
@@ -202,7 +202,16 @@ def _cut(data, rows, recipes, views, batch_size):
         res += [views.apply(o[None], r[None]) for o,r in zip(p, recipes[i:i+batch_size])]
     return torch.cat(res)
 
-# %% ../nbs/20_cidd.ipynb #2927321b
+def _assembled(data, rows, recipes, at, ipc, cfg, batch_size, method, **log):
+    "The set whose tiles are the crops `at` (K,ipc x tiles) of images `rows`; tile k of a class's images takes the k-th part of its row"
+    at,views = at.unflatten(1, (cfg.tiles, ipc)).mT.flatten(),_views(data, cfg)
+    tiles = _cut(data, rows[at], recipes[at], views, batch_size)
+    images = torch.cat([data.norm.encode(o[None]) for o in mosaic(tiles.unflatten(0, (-1, cfg.tiles)), data.size)])
+    labels = torch.arange(data.n_classes, device=images.device).repeat_interleave(ipc)
+    return Distilled(images, labels, data.classes, data.norm, history=dict(image=rows[at], **{k: v[at] for k,v in log.items()}),
+                     provenance=dict(method=method, ipc=ipc, seed=cfg.seed, data=data.name, config=dataclasses.asdict(cfg)))
+
+# %% ../nbs/20_cidd.ipynb #4903a719
 def initialise(
     data:ImageData, # Real data
     teacher, # Network in the data's input space and on its device, with `.classes`; see `train_teacher`
@@ -216,12 +225,7 @@ def initialise(
     cfg = changed(cfg, **changes)
     if ipc<1: raise ValueError(f'ipc must be at least 1, got {ipc}')
     n = ipc*cfg.tiles
-    rows,views = _pool_rows(data, n, cfg),_views(data, cfg)
+    rows = _pool_rows(data, n, cfg)
     found = candidates(data, teacher, rows, cfg, batch_size, show)
-    at = _choose_all(data, rows, found, n, cfg).unflatten(1, (cfg.tiles, ipc)).mT.flatten()
-    tiles = _cut(data, rows[at], found['recipe'][at], views, batch_size)
-    images = torch.cat([data.norm.encode(o[None]) for o in mosaic(tiles.unflatten(0, (-1, cfg.tiles)), data.size)])
-    labels = torch.arange(data.n_classes, device=images.device).repeat_interleave(ipc)
-    history = dict(image=rows[at], ratio=found['ratio'][at], confidence=found['odds'][at].sigmoid())
-    return Distilled(images, labels, data.classes, data.norm, history=history,
-                     provenance=dict(method='cidd', ipc=ipc, seed=cfg.seed, data=data.name, config=dataclasses.asdict(cfg)))
+    at = _choose_all(data, rows, found, n, cfg)
+    return _assembled(data, rows, found['recipe'], at, ipc, cfg, batch_size, 'cidd', ratio=found['ratio'], confidence=found['odds'].sigmoid())

@@ -158,7 +158,7 @@ def _preflight(syn, teacher, cfg):
     pixel_bounds(syn.norm, syn.images)
     return own
 
-# %% ../nbs/21_nrr.ipynb #d88ff46b
+# %% ../nbs/21_nrr.ipynb #374351c8
 def _digest(*tensors):
     h = hashlib.blake2b(digest_size=8)
     for t in tensors: h.update(t.detach().cpu().contiguous().numpy().tobytes())
@@ -183,6 +183,7 @@ class _Refinement:
         self.state = dict(m=torch.zeros_like(x), v=torch.zeros_like(x), mask=self.mask(idx, 0))
     def mask(self, idx, it):
         "Mask of the images as they are now"
+        if self.cfg.mask=='none': return self.images.new_ones(len(idx), 1, 1, 1)
         noise = rng(self.cfg.seed, 'nrr', 'cam', int(idx[0]), it)
         maps = cam(self.teacher, self.images[idx], self.own[idx], self.cfg.cam_method, self.cfg.cam_layer, generator=noise)
         return nrr_mask(maps, self.cfg.eps, self.cfg.mask)
