@@ -19,7 +19,7 @@ from edf_nrr.augment import DSA
 from edf_nrr.baselines import SRE2L, rded, sre2l
 from edf_nrr.cidd import CIDDConfig, initialise
 from edf_nrr.core import changed, read_json, write_json, write_results
-from edf_nrr.data import cifar10, parquet
+from edf_nrr.data import ImageData, cifar10, parquet
 from edf_nrr.dbr import StudentLoss, evaluate_labels, label_views, labels_recipe, relabel
 from edf_nrr.nrr import NRRConfig, refine
 from edf_nrr.training import load_teacher, random_real, save_teacher, train_teacher
@@ -72,13 +72,17 @@ def by_label():
 def load(path, torchvision, size):
     return cifar10(path) if torchvision else parquet(path, size=size)
 
-def judged(data, judge): return data.validation(.1) if judge=='validation' else data
+def judged(data, judge):
+    "The set whose test images judge: with 'all' the real ones; else a tenth of the training images is held out, and is the judge of 'validation'"
+    if judge=='all': return data
+    kept = data.validation(.1)
+    return kept if judge=='validation' else ImageData(kept.train, data.test, data.classes, kept.norm, data.name, data.device)
 
 @lru_cache
 def teacher_of(where, runs, size, arch, epochs, judge):
     "A teacher, trained once and kept"
     data = judged(load(*where, size), judge)
-    file = Path(runs)/f'teacher-{arch}-{size}-{epochs}-{judge}.safetensors'
+    file = Path(runs)/f"teacher-{arch}-{size}-{epochs}{'-all' if judge=='all' else ''}.safetensors"
     if not file.exists(): save_teacher(train_teacher(data, arch, epochs, lr=1e-2, augment=DSA('crop_flip', ops='all'), show=False), file)
     return load_teacher(file, data.device)
 
@@ -146,7 +150,7 @@ def main(
     out:str='' # Results file; default: bench/results/cifar10_nrr[_STUDY].json
 ):
     t0,where = time.time(),(path, torchvision)
-    big = dict(size=32, arch=BIG, teacher_epochs=100) if full else dict(size=size or 16)
+    big = dict(size=32, arch=BIG, teacher_epochs=100, judge='all') if full else dict(size=size or 16)
     if study=='choices': named = [(n, o, dict(group=g)) for g,n,o in choices() if not groups or g in groups.split(',')]
     elif study=='labels': named = [(n, o, {}) for n,o in by_label()]
     elif study=='table': named = [(n, o, {}) for ipc in ((1, 10, 50) if full else (10,)) for n,o in table(ipc=ipc)]

@@ -37,7 +37,7 @@ def surest_crops(
             found.append((recipes[best,n], odds[best,n]))
     return tuple(map(torch.cat, zip(*found)))
 
-# %% ../nbs/30_baselines.ipynb #d1b67077
+# %% ../nbs/30_baselines.ipynb #6e9c98ff
 def rded(
     data:ImageData, # Real data
     teacher, # Network in the data's input space and on its device, with `.classes`; see `train_teacher`
@@ -58,7 +58,7 @@ def rded(
     y = data.y('train').cpu()[rows]
     of_class = [(y==c).nonzero().flatten() for c in range(data.n_classes)]
     at = torch.stack([m[odds[m].argsort(descending=True, stable=True)[:ipc*tiles]] for m in of_class])
-    return _assembled(data, rows, recipe, at, ipc, cfg, batch_size, 'rded', confidence=odds.sigmoid())
+    return _assembled(data, teacher, rows, recipe, at, ipc, cfg, batch_size, 'rded', confidence=odds.sigmoid())
 
 # %% ../nbs/30_baselines.ipynb #f0e1aab7
 SRE2L = NRRConfig(mask='none', lr=.25, iterations=1000, augment=DSA('crop'))

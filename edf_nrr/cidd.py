@@ -6,12 +6,13 @@
 __all__ = ['CIDDConfig', 'crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'choose', 'tile_side', 'mosaic',
            'candidates', 'initialise']
 
-# %% ../nbs/20_cidd.ipynb #992a8c28
+# %% ../nbs/20_cidd.ipynb #59bdfb0f
 import dataclasses,math
 import torch, torch.nn.functional as F
 from .core import Distilled, changed, progress, rng, seed_of
 from .data import ImageData
 from .augment import Views
+from .training import teacher_note
 from .cam import _evaluating, cam, cam_methods, class_index
 
 # %% ../nbs/20_cidd.ipynb #349d93f5
@@ -183,7 +184,7 @@ def candidates(
             found.append((recipe, ratio, log_odds(z, y).cpu(), (z.argmax(1)==y).cpu()))
     return dict(zip(('recipe', 'ratio', 'odds', 'correct'), map(torch.cat, zip(*found))))
 
-# %% ../nbs/20_cidd.ipynb #a4076f95
+# %% ../nbs/20_cidd.ipynb #5333229d
 def _choose_all(data, rows, found, n, cfg):
     "Positions in `rows` of the chosen crops, (K,n)"
     y,res = data.y('train').cpu()[rows],[]
@@ -202,16 +203,16 @@ def _cut(data, rows, recipes, views, batch_size):
         res += [views.apply(o[None], r[None]) for o,r in zip(p, recipes[i:i+batch_size])]
     return torch.cat(res)
 
-def _assembled(data, rows, recipes, at, ipc, cfg, batch_size, method, **log):
+def _assembled(data, teacher, rows, recipes, at, ipc, cfg, batch_size, method, **log):
     "The set whose tiles are the crops `at` (K,ipc x tiles) of images `rows`; tile k of a class's images takes the k-th part of its row"
     at,views = at.unflatten(1, (cfg.tiles, ipc)).mT.flatten(),_views(data, cfg)
     tiles = _cut(data, rows[at], recipes[at], views, batch_size)
     images = torch.cat([data.norm.encode(o[None]) for o in mosaic(tiles.unflatten(0, (-1, cfg.tiles)), data.size)])
     labels = torch.arange(data.n_classes, device=images.device).repeat_interleave(ipc)
     return Distilled(images, labels, data.classes, data.norm, history=dict(image=rows[at], **{k: v[at] for k,v in log.items()}),
-                     provenance=dict(method=method, ipc=ipc, seed=cfg.seed, data=data.name, config=dataclasses.asdict(cfg)))
+                     provenance=dict(method=method, ipc=ipc, seed=cfg.seed, data=data.name, teacher=teacher_note(teacher), config=dataclasses.asdict(cfg)))
 
-# %% ../nbs/20_cidd.ipynb #4903a719
+# %% ../nbs/20_cidd.ipynb #0ac458ff
 def initialise(
     data:ImageData, # Real data
     teacher, # Network in the data's input space and on its device, with `.classes`; see `train_teacher`
@@ -228,4 +229,4 @@ def initialise(
     rows = _pool_rows(data, n, cfg)
     found = candidates(data, teacher, rows, cfg, batch_size, show)
     at = _choose_all(data, rows, found, n, cfg)
-    return _assembled(data, rows, found['recipe'], at, ipc, cfg, batch_size, 'cidd', ratio=found['ratio'], confidence=found['odds'].sigmoid())
+    return _assembled(data, teacher, rows, found['recipe'], at, ipc, cfg, batch_size, 'cidd', ratio=found['ratio'], confidence=found['odds'].sigmoid())

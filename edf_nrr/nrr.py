@@ -6,7 +6,7 @@
 __all__ = ['MASKS', 'NRRConfig', 'nrr_mask', 'bn_terms', 'mixed_groups', 'free_step', 'pixel_bounds', 'masked_step', 'nrr_loss',
            'refine']
 
-# %% ../nbs/21_nrr.ipynb #7d4abc5c
+# %% ../nbs/21_nrr.ipynb #119d066e
 import dataclasses,hashlib,math
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
 from .core import Distilled, Run, changed, progress, rng
 from .augment import DSA, Views
+from .training import teacher_note
 from .cam import _evaluating, cam, cam_methods, class_index
 
 # %% ../nbs/21_nrr.ipynb #136db7df
@@ -213,7 +214,7 @@ def step(self:_Refinement):
     self.log[self.done] = torch.stack([ce.detach(), bn.detach()]).to(self.log)
     self.done += 1
 
-# %% ../nbs/21_nrr.ipynb #617a1454
+# %% ../nbs/21_nrr.ipynb #8fd4459c
 @patch
 def save(self:_Refinement):
     "Look at the loss, then write a checkpoint"
@@ -227,7 +228,7 @@ def save(self:_Refinement):
 def result(self:_Refinement):
     syn,cfg = self.syn,self.cfg
     ce,bn = self.log.unflatten(0, (len(self.groups), -1)).mean(0).T.cpu() if self.done else self.log.T.cpu()
-    about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=cfg.seed, config=dataclasses.asdict(cfg), start=syn.provenance)
+    about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=cfg.seed, teacher=teacher_note(self.teacher), config=dataclasses.asdict(cfg), start=syn.provenance)
     return Distilled(self.images, syn.labels, syn.classes, syn.norm, history=dict(ce=ce.contiguous(), bn=bn.contiguous()), provenance=about)
 
 # %% ../nbs/21_nrr.ipynb #207abe59
