@@ -11,19 +11,21 @@ def dd(cmd, *args, ok=True):
     return r
 
 def test_help_names_every_option():
-    for cmd in ('dd_demo', 'dd_experts', 'dd_distill', 'dd_evaluate'): assert '--path' in dd(cmd, '--help').stdout or cmd=='dd_evaluate'
+    for cmd,option in dict(dd_demo='--path', dd_experts='--path', dd_distill='--teacher', dd_relabel='--kind', dd_evaluate='--labels').items(): assert option in dd(cmd, '--help').stdout
 
 def test_bad_input_is_one_line(tmp_path):
     for args in (('dd_experts', '--data', 'nowhere'), ('dd_experts', '--data', 'digits', '--path', tmp_path/'e', '--settings', 'epoch=3'), ('dd_experts', '--data', tmp_path),
-                 ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors')):
+                 ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors'),
+                 ('dd_distill', '--method', 'nrr', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors')):
         err = dd(*args, ok=False).stderr
         assert 'Traceback' not in err and len(err.strip().splitlines())==1 and err.startswith(args[0]), err
 
 def test_demo_writes_what_it_says(tmp_path):
-    out = dd('dd_demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2).stdout
-    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM'): assert m in out
+    out = dd('dd_demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--epochs', 3).stdout
+    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM', 'rded', 'cidd', 'cidd+nrr', 'CIDD+NRR against CIDD alone'): assert m in out
     r = json.loads((tmp_path/'results.json').read_text())
-    assert [o['method'] for o in r['rows']]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
+    assert [o['method'] for o in r['rows'] if o['ipc']==1]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
+    assert [(o['method'], o['labels']) for o in r['rows'] if o['ipc']==10]==[(m, k) for m in ('random real', 'rded', 'cidd', 'cidd+nrr') for k in ('hard', 'distances float16', 'soft float16')]
     for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
     assert {'command', 'seconds', 'versions'}<=r.keys()
-    assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png'}
+    assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png', 'refined.png'}
