@@ -28,6 +28,47 @@ def students():
     lines += [f"| {o['arch']} | {o['size']} | {o['ipc']} | {o['ratio_median']:.2f} | {o['ratio_min']:.2f}–{o['ratio_max']:.2f} |" for o in r['rows']]
     return '\n'.join(lines) + f"\n\n`{r['command']}`: {r['seeds']} students, median of {r['rounds']} turns; torch {r['versions']['torch']}, {r['versions']['threads']} threads."
 
+def by_name(name): return {o['method']: o for o in read_json(here/'results'/f'{name}.json')['rows']}
+
+def minus(a, b): return signed(mean_ci([x-y for x,y in zip(a['accuracy'], b['accuracy'])]))
+
+def how(name):
+    r = read_json(here/'results'/f'{name}.json')
+    o = r['rows'][0]
+    return (f"`{r['command']}`: students of {o['arch']}, {len(o['accuracy'])} seeds, each a set and a student of its own; 95 % intervals, differences paired by seed; "
+            f"{r['versions']['cores']} CPU cores, torch {r['versions']['torch']}")
+
+def nrr_table():
+    "Accuracy, difference to the start without refinement, to random real images and to SRe2L"
+    at = by_name('cifar10_nrr')
+    lines = ['| method | accuracy, % | to the same start, unrefined | to random real | to SRe2L | seconds to make |', '|:--|--:|--:|--:|--:|--:|']
+    for m,o in at.items():
+        base = m.removesuffix(' + NRR')
+        cells = [pm(mean_ci(o['accuracy'])), minus(o, at[base]) if base!=m else '', '' if m=='random real' else minus(o, at['random real']), '' if m=='SRe2L' else minus(o, at['SRe2L']), f"{o['seconds_to_make']:.0f}"]
+        lines.append(f'| {m} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines) + f"\n\n{how('cifar10_nrr')}; teacher {100*at['SRe2L']['teacher']:.1f} % on the judging images."
+
+def nrr_choices():
+    "A table a group, each row with its difference to the default"
+    at = by_name('cifar10_nrr_choices')
+    groups,res = dict.fromkeys(o['group'] for o in at.values()),[]
+    for g in groups:
+        rows = {m: o for m,o in at.items() if o['group']==g}
+        lines = [f'**{g}**\n', '| | accuracy, % | ' + ('to random real' if g=='start x refinement' else 'to the default') + ' |', '|:--|--:|--:|']
+        for m,o in rows.items():
+            ref = at.get(reference(g, m, o))
+            lines.append(f"| {m} | {pm(mean_ci(o['accuracy']))} | {minus(o, ref) if ref and ref is not o else ''} |")
+        res.append('\n'.join(lines))
+    return '\n\n'.join(res) + f"\n\n{how('cifar10_nrr_choices')}, judged on 5,000 held-out training images."
+
+def nrr_labels():
+    "Sets down, kinds of label across"
+    at = by_name('cifar10_nrr_labels')
+    sets,kinds = (list(dict.fromkeys(m.split(': ')[i] for m in at)) for i in (0, 1))
+    lines = ['| set | ' + ' | '.join(kinds) + ' |', '|:--|' + '--:|'*len(kinds)]
+    lines += [f'| {m} | ' + ' | '.join(pm(mean_ci(at[f'{m}: {k}']['accuracy'])) for k in kinds) + ' |' for m in sets]
+    return '\n'.join(lines) + f"\n\n{how('cifar10_nrr_labels')}."
+
 text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
