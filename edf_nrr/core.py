@@ -217,21 +217,25 @@ def write_results(
         if not all(0<=a<=1 for a in r['accuracy']): raise ValueError(f'{r["method"]}: accuracies are fractions in [0,1], got {r["accuracy"]}')
     write_json(path, dict(command=command, seconds=round(seconds, 1), date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), versions=versions(), **more, rows=rows))
 
-# %% ../nbs/00_core.ipynb #858867a3
+# %% ../nbs/00_core.ipynb #5f46549d
 def results_table(
     path, # File of `write_results`
+    against:str=None, # Method to subtract from each row, paired by seed, in one more column
     **where # Only rows with these values, such as object_fraction=.4
 ): # Renders as a table in a notebook
     "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
     from IPython.display import Markdown
     r = read_json(path)
-    v = r['versions']
+    v,ref = r['versions'],{o['method']: o['accuracy'] for o in r['rows']}.get(against)
     rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
     if not rows: raise ValueError(f'{path} has no row with {where}')
+    if against and ref is None: raise ValueError(f'{path} has no row of {against!r} to compare with')
     lines = ['| method | IPC | labels | test accuracy, % | runs |', '|:--|--:|:--|--:|--:|']
+    if against: lines = [lines[0]+f' minus {against} |', lines[1]+'--:|']
     for o in rows:
         m,h = mean_ci(o['accuracy'])
         lines.append(f"| {o['method']} | {o['ipc']} | {o['labels']} | {100*m:.1f} ± {100*h:.1f} | {len(o['accuracy'])} |")
+        if against: lines[-1] += ' |' if o['method']==against else ' {:+.1f} ± {:.1f} |'.format(*(100*d for d in mean_ci([a-b for a,b in zip(o['accuracy'], ref, strict=True)])))
     where_run = v.get('gpu', f"{v['cores']} CPU cores")
     return Markdown('\n'.join(lines) + f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {where_run}, torch {v['torch']}; students of {rows[0]['arch']}, last epoch, 95 % intervals.")
 
