@@ -38,33 +38,34 @@ def spec(**changes):
 
 STARTS = {'random real': dict(start='random'), 'RDED': dict(start='rded'), 'CIDD lowest': dict(cidd=dict(select='low', require_correct=False)),
           'CIDD lowest correct': dict(cidd=dict(select='low')), 'CIDD medium': dict(cidd=dict(select='medium')), 'CIDD highest': dict(cidd=dict(select='high'))}
-NRR = {'': None, ' + NRR': {}, ' + whole image': dict(mask='none'), ' + critical only': dict(mask='critical')}
+LOW,HIGH = 'CIDD lowest correct','CIDD highest'
+REFINEMENT = dict(mask=[('eps', .3), ('eps', 1.), ('mask', 'binary'), ('cam_method', 'gradcam++')], optimiser=[('iterations', 100), ('iterations', 2000), ('lr', .25)],
+                  loss=[('alpha_bn', 0.), ('alpha_bn', 1.), ('augment', 'crop_flip')])
+CANDIDATES = [('keep', 20), ('keep', 300), ('ratio', 'mean'), ('scale', (.5,1.)), ('crops', 1), ('tiles', 4), ('cam_method', 'gradcam++')]
+NRR = {'': None, ' + NRR': {}}
 
 def table(**more):
     "The comparison: every start with and without NRR, and SRe2L"
-    rows = [(s+r, spec(**STARTS[s], nrr=NRR[r], **more)) for s in ('random real', 'RDED', 'CIDD lowest correct', 'CIDD highest') for r in ('', ' + NRR')]
+    rows = [(s+r, spec(**STARTS[s], nrr=NRR[r], **more)) for s in ('random real', 'RDED', LOW, HIGH) for r in ('', ' + NRR')]
     return [*rows, ('SRe2L', spec(start='noise', nrr={}, **more))]
 
 def choices():
-    "One choice changed at a time, from the defaults"
-    rows = [('start x refinement', s+r, spec(**STARTS[s], nrr=NRR[r])) for s in STARTS for r in list(NRR)[:4 if s=='CIDD lowest correct' else 3]]
-    rows += [('start x refinement', 'SRe2L', spec(start='noise', nrr={}))]
-    def vary(group, key, values): return [(group, f'{key} {v}', spec(nrr={key: v})) for v in values]
-    rows += vary('mask', 'eps', (.3, .7, 1.)) + vary('mask', 'mask', ('scaled', 'binary')) + vary('mask', 'cam_method', ('gradcam++',)) + vary('mask', 'cam_refresh', (100,))
-    rows += vary('optimiser', 'iterations', (100, 2000)) + vary('optimiser', 'lr', (.02, .25)) + vary('optimiser', 'optimiser', ('sgd',))
-    rows += vary('loss', 'alpha_bn', (0., .1, 1.)) + vary('loss', 'augment', ('crop_flip',))
-    for k,vs in dict(keep=(20, 300), ratio=('mean',), scale=((.5,1.),), crops=(1,), tiles=(4,)).items():
-        rows += [('candidates', f'{k} {v}', spec(cidd={k: v}, nrr={})) for v in vs]
-    four = [s+r for s in ('random real', 'CIDD lowest correct', 'CIDD highest') for r in ('', ' + NRR')]
-    for group,key,vs in (('teacher', 'teacher_epochs', (1,)), ('student budget', 'epochs', (75,)), ('student budget', 'lr', (1e-3,)), ('images a class', 'ipc', (1,))):
-        rows += [(group, f'{m}, {key} {v}', spec(**STARTS[m.removesuffix(' + NRR')], nrr={} if '+' in m else None, **{key: v})) for v in vs for m in four]
+    "One choice changed at a time: of refinement from the paper's start, of candidates from the most confident crops"
+    rows = [('start and refinement', s+r, spec(**STARTS[s], nrr=NRR[r])) for s in STARTS for r in ('', ' + NRR')]
+    rows += [('start and refinement', s+' + whole image', spec(**STARTS[s], nrr=dict(mask='none'))) for s in ('random real', LOW, HIGH)]
+    rows += [('start and refinement', LOW+' + critical only', spec(**STARTS[LOW], nrr=dict(mask='critical'))), ('start and refinement', 'SRe2L', spec(start='noise', nrr={}))]
+    for group,vs in REFINEMENT.items(): rows += [(group, f'{LOW} + NRR, {k} {v}', spec(**STARTS[LOW], nrr={k: v})) for k,v in vs]
+    rows += [('candidates', f'{HIGH}, {k} {v}', spec(cidd=STARTS[HIGH]['cidd'] | {k: v})) for k,v in CANDIDATES]
+    five = [(s, r) for s in ('random real', LOW, HIGH) for r in ('', ' + NRR') if s+r!='random real + NRR']
+    for group,key,v in (('weak teacher', 'teacher_epochs', 1), ('short training', 'epochs', 75), ('one image a class', 'ipc', 1)):
+        rows += [(group, f'{s}{r}, {key} {v}', spec(**STARTS[s], nrr=NRR[r], **{key: v})) for s,r in five]
     return rows
 
 KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR, L1': (dict(kind='distances'), dict(match='l1')), 'DBR, KL': (dict(kind='distances'), {}), 'soft': (dict(kind='soft'), {})}
 
 def by_label():
     "Each set under each kind of label"
-    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s in ('CIDD lowest correct', 'CIDD highest') for r in ('', ' + NRR')}
+    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s in (LOW, HIGH) for r in ('', ' + NRR')}
     return [(f'{m}: {k}', spec(**o, labels=l, loss=f)) for m,o in sets.items() for k,(l,f) in KINDS.items()]
 
 # ---- one run
