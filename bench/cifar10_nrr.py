@@ -39,7 +39,7 @@ def spec(**changes):
 STARTS = {'random real': dict(start='random'), 'RDED': dict(start='rded'), 'CIDD lowest': dict(cidd=dict(select='low', require_correct=False)),
           'CIDD lowest correct': dict(cidd=dict(select='low')), 'CIDD medium': dict(cidd=dict(select='medium')), 'CIDD highest': dict(cidd=dict(select='high'))}
 LOW,HIGH = 'CIDD lowest correct','CIDD highest'
-REFINEMENT = dict(mask=[('eps', .3), ('eps', 1.), ('mask', 'binary'), ('cam_method', 'gradcam++')], optimiser=[('iterations', 100), ('iterations', 2000), ('lr', .25)],
+REFINEMENT = dict(mask=[('eps', .3), ('eps', 1.), ('mask', 'binary'), ('cam_method', 'gradcam++')], optimiser=[('iterations', 100), ('iterations', 1000), ('lr', .25)],
                   loss=[('alpha_bn', 0.), ('alpha_bn', 1.), ('augment', 'crop_flip')])
 CANDIDATES = [('keep', 20), ('keep', 300), ('ratio', 'mean'), ('scale', (.5,1.)), ('crops', 1), ('tiles', 4), ('cam_method', 'gradcam++')]
 NRR = {'': None, ' + NRR': {}}

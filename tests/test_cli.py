@@ -22,10 +22,10 @@ def test_bad_input_is_one_line(tmp_path):
 
 def test_demo_writes_what_it_says(tmp_path):
     out = dd('dd_demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--epochs', 3).stdout
-    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM', 'rded', 'cidd', 'cidd+nrr', 'CIDD+NRR against CIDD alone'): assert m in out
+    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM', 'rded', 'cidd low+nrr', 'cidd high+nrr', 'CIDD (low confidence) + NRR against CIDD alone'): assert m in out
     r = json.loads((tmp_path/'results.json').read_text())
     assert [o['method'] for o in r['rows'] if o['ipc']==1]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
-    assert [(o['method'], o['labels']) for o in r['rows'] if o['ipc']==10]==[(m, k) for m in ('random real', 'rded', 'cidd', 'cidd+nrr') for k in ('hard', 'distances float16', 'soft float16')]
+    assert [(o['method'], o['labels']) for o in r['rows'] if o['ipc']==10]==[(m, k) for m in ('random real', 'rded', 'cidd low', 'cidd low+nrr', 'cidd high', 'cidd high+nrr') for k in ('hard', 'distances float16', 'soft float16')]
     for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
     assert {'command', 'seconds', 'versions'}<=r.keys()
     assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png', 'refined.png'}
