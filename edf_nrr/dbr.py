@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LABEL_PRESETS', 'label_views', 'Mixed', 'mixed_views', 'distances', 'bin_kl', 'dbr_loss', 'Target', 'spread_logits',
-           'StudentLoss', 'pack_distances', 'unpack_distances', 'index_dtype', 'bytes_per_view', 'distilled_id',
-           'Labels', 'view_label', 'ask_teacher', 'relabel', 'labels_recipe', 'train_from_labels', 'Online',
-           'evaluate_labels']
+           'StudentLoss', 'pack_distances', 'unpack_distances', 'index_dtype', 'bytes_per_view', 'Code', 'share_bits',
+           'fit_code', 'encode', 'decode', 'distilled_id', 'Labels', 'view_label', 'ask_teacher', 'code_of', 'relabel',
+           'labels_recipe', 'train_from_labels', 'Online', 'evaluate_labels']
 
-# %% ../nbs/22_dbr.ipynb #982f87b2
-import dataclasses,hashlib
+# %% ../nbs/22_dbr.ipynb #6fe4d048
+import dataclasses,hashlib,math
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -156,7 +156,7 @@ def unpack_distances(
     "Distances from what is stored"
     return (q.float()/255)**2*d_max if q.dtype==torch.uint8 else q.float()
 
-# %% ../nbs/22_dbr.ipynb #c0a25761
+# %% ../nbs/22_dbr.ipynb #1e5c9ea7
 def index_dtype(
     n_classes:int # Classes
 )->torch.dtype:
@@ -164,14 +164,80 @@ def index_dtype(
     return torch.uint8 if n_classes<=256 else torch.int16 if n_classes<=2**15 else torch.int32
 
 def bytes_per_view(
-    kind:str, # 'hard', 'distances', 'topk' or 'soft'
+    kind:str, # 'hard', 'distances', 'topk', 'soft' or 'components'
     n_classes:int, # Classes
-    k:int=2, # Classes that top-k labels keep
+    k:int=2, # Classes that top-k labels keep, bytes of components
     dtype:str='float16' # Of the distances
 )->int:
     "What one label takes on disk"
     one = getattr(torch, dtype).itemsize
-    return dict(hard=0, distances=2*one, topk=k*(one+index_dtype(n_classes).itemsize), soft=n_classes*one)[kind]
+    return dict(hard=0, distances=2*one, topk=k*(one+index_dtype(n_classes).itemsize), soft=n_classes*one, components=k)[kind]
+
+# %% ../nbs/22_dbr.ipynb #cd2e651d
+class Code(NamedTuple):
+    "A linear code for logits: `basis` (1+r,K), their mean and r directions as long as the standard deviation along them; `bits` (r,) of each"
+    basis:torch.Tensor
+    bits:torch.Tensor
+
+def share_bits(
+    var:torch.Tensor, # (r,) variances
+    bits:int # To give away
+)->torch.Tensor: # (r,) bits of each, at most 8
+    "Give every bit to the number that has the most variance left, a quarter of it after each bit"
+    left,n = var.double().clone(),torch.zeros(len(var), dtype=torch.uint8)
+    for _ in range(bits):
+        if not len(left) or left.max()<=0: break
+        j = left.argmax()
+        n[j] += 1
+        left[j] = left[j]/4 if n[j]<8 else 0
+    return n
+
+# %% ../nbs/22_dbr.ipynb #7b6e131c
+def fit_code(
+    logits, # (N,K) a sample of a teacher's answers, N well above K
+    k:int # Bytes a view; less if the logits need less
+)->Code: # On the CPU
+    "The principal components of logits, with 8k bits shared among them"
+    z = (logits-logits.mean(1, keepdim=True)).double().cpu()
+    mean = z.mean(0)
+    var,V = torch.linalg.eigh((z-mean).T@(z-mean)/len(z))
+    var,V = var.flip(0),V.flip(1)
+    bits = share_bits(torch.where(var>1e-9*var[0], var, 0), 8*k)
+    r = bits>0
+    return Code(torch.cat([mean[None], (V*var.clamp(min=0).sqrt()).T[r]]).half(), bits[r])
+
+def _phi(x): return (-x*x/2).exp()/math.sqrt(2*math.pi)
+
+def _places(code): # Which component each stored bit belongs to, and its place there
+    n = code.bits.long()
+    return torch.repeat_interleave(torch.arange(len(n)), n),torch.cat([torch.arange(i) for i in [0,*n.tolist()]])
+
+def encode(
+    code:Code, # From `fit_code`
+    logits # (N,K)
+)->torch.Tensor: # (N,k) uint8
+    "Logits as coefficients along the directions of a code, bit by bit"
+    z = (logits-logits.mean(1, keepdim=True)).double().cpu()
+    B = code.basis.double()
+    c = (z-B[0])@B[1:].T/(B[1:]**2).sum(1)
+    n = 2.**code.bits
+    q = (torch.special.ndtr(c/math.sqrt(3))*n).floor().clamp(max=n-1).long()
+    which,place = _places(code)
+    on = F.pad((q[:,which]>>place)&1, (0, -len(which)%8))
+    return (on.view(len(q), -(-len(which)//8), 8)<<torch.arange(8)).sum(2).to(torch.uint8)
+
+def decode(
+    code:Code, # From `fit_code`
+    packed # (N,k) from `encode`
+)->torch.Tensor: # (N,K) float32 logits, centred, on the CPU
+    "The logits that were encoded, up to what the code leaves out"
+    which,place = _places(code)
+    on = ((packed.cpu().long()[:,:,None]>>torch.arange(8))&1).flatten(1)[:,:len(which)]
+    q = torch.zeros(len(on), len(code.bits), dtype=torch.int64).index_add(1, which, on<<place)
+    n = 2.**code.bits.double()
+    low,high = (math.sqrt(3)*torch.special.ndtri(o/n) for o in (q, q+1))
+    c = (_phi(low)-_phi(high))/(torch.special.ndtr(high)-torch.special.ndtr(low))
+    return (code.basis[0].double()+c@code.basis[1:].double()).float()
 
 # %% ../nbs/22_dbr.ipynb #4031e4c7
 def distilled_id(
@@ -182,21 +248,22 @@ def distilled_id(
     for o in (syn.images, syn.labels): h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
 
-# %% ../nbs/22_dbr.ipynb #9d845183
-_kinds = 'hard','distances','topk','soft'
+# %% ../nbs/22_dbr.ipynb #a39b2ccb
+_kinds = 'hard','distances','topk','soft','components'
 
 class Labels:
     "What a teacher said of every view of a distilled set"
     def __init__(self,
-        kind:str, # 'hard', 'distances', 'topk' or 'soft'
+        kind:str, # 'hard', 'distances', 'topk', 'soft' or 'components'
         views:Views, # What it was asked about
-        d, # (epochs,N,k) distances as `pack_distances` gave them
+        d, # (epochs,N,k) distances as `pack_distances` gave them, or bytes of `encode`
         classes, # (epochs,N,k) classes of top-k labels, else None
         names:list, # The class names
         set_id:str, # `distilled_id` of the set
-        d_max:float=10. # Where distances end
+        d_max:float=10., # Where distances end
+        code:Code|None=None # Of components
     ):
-        self.kind,self.views,self.d,self.classes,self.names,self.set_id,self.d_max = kind,views,d,classes,list(names),set_id,d_max
+        self.kind,self.views,self.d,self.classes,self.names,self.set_id,self.d_max,self.code = kind,views,d,classes,list(names),set_id,d_max,code
         self._check()
     def _check(self):
         k = dict(hard=0, distances=2, soft=len(self.names)).get(self.kind, self.d.shape[-1])
@@ -204,15 +271,23 @@ class Labels:
         if self.d.ndim!=3 or self.d.shape[2]!=k: raise ValueError(f'{self.kind} labels of {len(self.names)} classes are (epochs,N,{k}), got {tuple(self.d.shape)}')
         if self.d.dtype not in (torch.float32, torch.float16, torch.uint8): raise ValueError(f'distances are stored as float32, float16 or uint8, got {self.d.dtype}')
         if (self.classes is not None)!=(self.kind=='topk') or self.kind=='topk' and self.classes.shape!=self.d.shape: raise ValueError('top-k labels, and no others, need one class a distance')
+        if (self.code is not None)!=(self.kind=='components'): raise ValueError('components, and no other labels, need a code')
+        if self.code is not None: self._check_code()
         if self.classes is not None and self.classes.numel() and not 0<=self.classes.min()<=self.classes.max()<len(self.names): raise ValueError(f'top-k classes must be in 0..{len(self.names)-1}, got {self.classes.min()}..{self.classes.max()}')
+    def _check_code(self):
+        basis,bits = self.code
+        if self.d.dtype!=torch.uint8: raise ValueError(f'components are stored as uint8, got {self.d.dtype}')
+        if basis.shape!=(len(bits)+1, len(self.names)): raise ValueError(f'the code of {len(bits)} components of {len(self.names)} classes is ({len(bits)+1},{len(self.names)}), got {tuple(basis.shape)}')
+        if not basis.isfinite().all() or self.d.shape[2]!=-(-int(bits.sum())//8): raise ValueError(f'the code has {int(bits.sum())} bits, the labels {self.d.shape[2]} bytes a view: the file is damaged')
     @property
     def epochs(self)->int: "Epochs that have labels"; return self.d.shape[0]
     def __len__(self): return self.d.shape[1]
     @property
-    def nbytes(self)->int: "Bytes of all labels"; return sum(o.numel()*o.itemsize for o in (self.d, self.classes) if o is not None)
+    def nbytes(self)->int: "Bytes of all labels, with the code of components"; return sum(o.numel()*o.itemsize for o in (self.d, self.classes, *(self.code or ())) if o is not None)
     @property
     def name(self)->str:
         "What to call them in results"
+        if self.kind=='components': return f'components, {self.d.shape[2]} byte'+'s'*(self.d.shape[2]>1)
         kind = f'top-{self.d.shape[2]}' if self.kind=='topk' else self.kind
         return kind if self.kind=='hard' else f"{kind} {str(self.d.dtype).removeprefix('torch.')}"
     def __repr__(self):
@@ -229,7 +304,7 @@ def check(self:Labels,
     if self.set_id!=distilled_id(syn): raise ValueError(f'the labels were made for another set (fingerprint {self.set_id[:8]}, this set has {distilled_id(syn)[:8]}): relabel this one, or load the set they belong to')
     if epochs>self.epochs: raise ValueError(f'{epochs} epochs asked for, there are labels of {self.epochs}: relabel with epochs={epochs}, or train for {self.epochs}')
 
-# %% ../nbs/22_dbr.ipynb #936794ca
+# %% ../nbs/22_dbr.ipynb #3116f1e2
 @patch
 def target(self:Labels,
     epoch:int, # From 0
@@ -240,6 +315,7 @@ def target(self:Labels,
     if not 0<=epoch<self.epochs: raise ValueError(f'epoch {epoch} has no labels, there are {self.epochs} (from 0)')
     if self.kind=='hard': return Target('hard', None, None, mixed.own, mixed.lam)
     d,c = self._packed(epoch, idx, mixed)
+    if self.kind=='components': return Target('soft', -decode(self.code, d).to(mixed.x.device), None, mixed.own, mixed.lam, self.d_max)
     classes = mixed.own if self.kind=='distances' else None if c is None else c.to(mixed.x.device).long()
     return Target(self.kind, unpack_distances(d.to(mixed.x.device), self.d_max), classes, mixed.own, mixed.lam, self.d_max)
 
@@ -248,14 +324,14 @@ def _packed(self:Labels, epoch, idx, mixed):
     idx = torch.as_tensor(idx).to(self.d.device)
     return self.d[epoch,idx],None if self.classes is None else self.classes[epoch,idx]
 
-# %% ../nbs/22_dbr.ipynb #b55dd219
+# %% ../nbs/22_dbr.ipynb #90107774
 @patch
 def save(self:Labels,
     path # The file to write, by custom `.safetensors`
 ):
     "Write the labels to one file"
     meta = dict(what='Labels', kind=self.kind, views=dataclasses.asdict(self.views), names=self.names, set_id=self.set_id, d_max=self.d_max)
-    save_tensors(path, dict(d=self.d, **({} if self.classes is None else dict(classes=self.classes))), meta)
+    save_tensors(path, dict(d=self.d, **({} if self.classes is None else dict(classes=self.classes)), **(self.code._asdict() if self.code else {})), meta)
 
 @patch(cls_method=True)
 def load(cls:Labels,
@@ -267,18 +343,21 @@ def load(cls:Labels,
     if m.get('what')!='Labels': raise ValueError(f'{path} holds {m.get("what", "something else")}, not labels')
     if 'd' not in t: raise ValueError(f'{path} has no distances: it is damaged')
     v = {k: tuple(o) if isinstance(o, list) else o for k,o in m['views'].items()}
-    return cls(m['kind'], Views(**v), t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'])
+    code = Code(t['basis'].cpu(), t['bits'].cpu()) if {'basis','bits'}<=t.keys() else None
+    return cls(m['kind'], Views(**v), t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code)
 
-# %% ../nbs/22_dbr.ipynb #ce22e42f
+# %% ../nbs/22_dbr.ipynb #cc1a835d
 def view_label(
     logits, # (N,K) of the teacher
     own, # (N,2) classes of image and partner
-    kind:str, # 'hard', 'distances', 'topk' or 'soft'
+    kind:str, # 'hard', 'distances', 'topk', 'soft' or 'components'
     dtype:str='float16', # Of the distances
-    k:int=2, # Classes of top-k labels
-    d_max:float=10. # Where distances end
-)->tuple: # (N,k) packed distances, (N,k) classes or None
+    k:int=2, # Classes of top-k labels, bytes of components
+    d_max:float=10., # Where distances end
+    code:Code|None=None # Of components
+)->tuple: # (N,k) packed distances or bytes, (N,k) classes or None
     "A teacher's prediction as a label of some kind"
+    if kind=='components': return encode(code, logits),None
     if kind=='hard': return torch.zeros(len(logits), 0, dtype=getattr(torch, dtype)),None
     if kind=='distances': return pack_distances(distances(logits, own, d_max), dtype, d_max),None
     d = -logits.log_softmax(1)
@@ -286,7 +365,7 @@ def view_label(
     d,c = d.topk(k, largest=False)
     return pack_distances(d.clamp(0, d_max), dtype, d_max),c.to(index_dtype(logits.shape[1]))
 
-# %% ../nbs/22_dbr.ipynb #b9327fac
+# %% ../nbs/22_dbr.ipynb #172cb52d
 def _d_max(kind, d_max): return d_max if d_max is not None else 40. if kind=='soft' else 10.
 
 def _check_relabel(syn, teacher, kind, epochs, dtype, k, d_max, views):
@@ -294,41 +373,51 @@ def _check_relabel(syn, teacher, kind, epochs, dtype, k, d_max, views):
     if kind not in _kinds: raise ValueError(f'labels are of a kind in {list(_kinds)}, got {kind!r}')
     if dtype not in ('float32', 'float16', 'uint8'): raise ValueError(f"dtype must be 'float32', 'float16' or 'uint8', got {dtype!r}")
     if epochs<1 or not d_max>0: raise ValueError(f'epochs and d_max must be positive, got {epochs} and {d_max}')
-    if kind=='topk' and not 1<=k<C: raise ValueError(f'k must be between 1 and {C-1} for {C} classes, got {k}: kind="soft" keeps all')
+    if kind in ('topk', 'components') and not 1<=k<C: raise ValueError(f'k must be between 1 and {C-1} for {C} classes, got {k}: kind="soft" keeps all')
     if views.size!=syn.images.shape[-1]: raise ValueError(f'the views are of {views.size} pixels, the images of {syn.images.shape[-1]}: use label_views(syn)')
     names = getattr(teacher, 'classes', None)
     if names is not None and list(map(str, names))!=list(map(str, syn.classes)): raise ValueError(f'the teacher knows classes {list(names)[:10]}, the set has {list(syn.classes)[:10]}: order and names must agree')
     room,need = free_memory('cpu'),epochs*len(syn)*bytes_per_view(kind, C, k, dtype)
-    if need>room: raise ValueError(f'{kind} labels of {epochs} epochs take {human_bytes(need)}, {human_bytes(room)} are free: use kind="topk", or fewer epochs')
+    if need>room: raise ValueError(f'{kind} labels of {epochs} epochs take {human_bytes(need)}, {human_bytes(room)} are free: use kind="components", or fewer epochs')
 
-# %% ../nbs/22_dbr.ipynb #499b534e
+# %% ../nbs/22_dbr.ipynb #ed70794a
 @torch.no_grad()
 def ask_teacher(
     teacher, # A network
     mixed:Mixed, # Views
-    n_classes:int, # Classes it must know
-    kind:str, # Kind of label
-    **kwargs # To `view_label`
-)->tuple: # As `view_label` gives it
-    "A teacher's label for some views, in eval mode; leaves its mode as it was"
+    n_classes:int # Classes it must know
+)->torch.Tensor: # (N,K) logits
+    "A teacher's logits for some views, in eval mode; leaves its mode as it was"
     mode,p = teacher.training,next(teacher.parameters(), mixed.x)
     teacher.eval()
     logits = teacher(mixed.x.to(p.dtype))
     teacher.train(mode)
     if logits.shape[1]!=n_classes: raise ValueError(f'the teacher has {logits.shape[1]} outputs, the set {n_classes} classes: give the teacher of this set')
     if not logits.isfinite().all(): raise ValueError(f'the teacher gives {logits[~logits.isfinite()][0].item()} for a view: check its weights, and that its input space is that of the set')
-    return view_label(logits, mixed.own, kind, **kwargs)
+    return logits
 
-# %% ../nbs/22_dbr.ipynb #a8fb6875
+def code_of(
+    syn:Distilled, # A distilled set
+    teacher, # A network of the same classes and input space
+    views:Views, # See `label_views`
+    k:int, # Bytes a view
+    batch_size:int=256 # Views the teacher is asked about at once
+)->Code:
+    "The code for a teacher's logits, from its answers about 10 views a class or a little more, evenly over the set, in the first epochs"
+    n = 10*len(syn.classes)
+    asks = [(e, idx) for e in range(-(-n//len(syn))) for idx in torch.arange(0, len(syn), max(1, len(syn)//n)).split(batch_size)]
+    return fit_code(torch.cat([ask_teacher(teacher, mixed_views(syn, views, e, idx), len(syn.classes)).cpu() for e,idx in asks]), k)
+
+# %% ../nbs/22_dbr.ipynb #bd8bdce5
 def relabel(
     syn:Distilled, # A distilled set
     teacher, # A network of the same classes and input space
-    kind:str='distances', # 'hard', 'distances' (DBR), 'topk' or 'soft'
+    kind:str='distances', # 'hard', 'distances' (DBR), 'topk', 'soft' or 'components'
     epochs:int=300, # Epochs to label
     path=None, # File to write the labels to, by custom `.safetensors`; None: none
     views:Views|None=None, # What to ask about; None: `label_views(syn, seed)`
     dtype:str='float16', # Of the distances: 'float32', 'float16' or 'uint8'
-    k:int=2, # Classes of top-k labels
+    k:int=2, # Classes of top-k labels, bytes of components
     d_max:float|None=None, # Where distances end; None: 10, or 40 for soft labels in one byte
     seed:int=0, # Of the views, if they are not given
     batch_size:int=256, # Views the teacher is asked about at once
@@ -337,13 +426,14 @@ def relabel(
     "Ask a teacher about every view of a set (NRR-DD, DBR; SRe2L for full soft labels)"
     views,d_max = views or label_views(syn, seed),_d_max(kind, d_max)
     _check_relabel(syn, teacher, kind, epochs, dtype, k, d_max, views)
-    ds,cs = [],[]
+    ds,cs,code = [],[],code_of(syn, teacher, views, k) if kind=='components' else None
     for e in progress(range(epochs), show=show):
         for idx in torch.arange(len(syn)).split(batch_size):
-            d,c = ask_teacher(teacher, mixed_views(syn, views, e, idx), len(syn.classes), kind, dtype=dtype, k=k, d_max=d_max)
+            mixed = mixed_views(syn, views, e, idx)
+            d,c = view_label(ask_teacher(teacher, mixed, len(syn.classes)), mixed.own, kind, dtype, k, d_max, code)
             ds.append(d.cpu()); cs.append(None if c is None else c.cpu())
     def stack(o): return torch.cat(o).view(epochs, len(syn), -1) if o[0].shape[1] else torch.zeros(epochs, len(syn), 0, dtype=o[0].dtype)
-    labels = Labels(kind, views, stack(ds), stack(cs) if kind=='topk' else None, list(map(str, syn.classes)), distilled_id(syn), d_max)
+    labels = Labels(kind, views, stack(ds), stack(cs) if kind=='topk' else None, list(map(str, syn.classes)), distilled_id(syn), d_max, code)
     if path: labels.save(path)
     return labels
 
@@ -382,7 +472,7 @@ def train_from_labels(
         if check: check(net, epoch+1)
     return net
 
-# %% ../nbs/22_dbr.ipynb #e3fbc64d
+# %% ../nbs/22_dbr.ipynb #7a7e00cb
 class Online(Labels):
     "Labels asked of the teacher when a student needs them: the answers `relabel` would have stored"
     epochs = 0
@@ -401,11 +491,12 @@ class Online(Labels):
         self.kind,self.epochs,self.views,self.d_max,self.teacher = kind,epochs,views or label_views(syn, seed),d_max,teacher
         _check_relabel(syn, teacher, kind, 1, dtype, k, d_max, self.views)
         self.names,self.set_id,self.n,self.how = list(map(str, syn.classes)),distilled_id(syn),len(syn),dict(dtype=dtype, k=k, d_max=d_max)
+        self.code = self.how['code'] = code_of(syn, teacher, self.views, k) if kind=='components' else None
         self.name = f'{kind} online'
     name = None
     def __len__(self): return self.n
     def __repr__(self): return f'Online({self.kind}: {self.epochs} epochs of {self.n} images, {len(self.names)} classes)'
-    def _packed(self, epoch, idx, mixed): return ask_teacher(self.teacher, mixed, len(self.names), self.kind, **self.how)
+    def _packed(self, epoch, idx, mixed): return view_label(ask_teacher(self.teacher, mixed, len(self.names)), mixed.own, self.kind, **self.how)
 
 # %% ../nbs/22_dbr.ipynb #efea4e78
 def evaluate_labels(
