@@ -192,7 +192,7 @@ def share_bits(
         left[j] = left[j]/4 if n[j]<8 else 0
     return n
 
-# %% ../nbs/22_dbr.ipynb #7b6e131c
+# %% ../nbs/22_dbr.ipynb #adc52f7f
 def fit_code(
     logits, # (N,K) a sample of a teacher's answers, N well above K
     k:int # Bytes a view; less if the logits need less
@@ -204,7 +204,7 @@ def fit_code(
     var,V = var.flip(0),V.flip(1)
     bits = share_bits(torch.where(var>1e-9*var[0], var, 0), 8*k)
     r = bits>0
-    return Code(torch.cat([mean[None], (V*var.clamp(min=0).sqrt()).T[r]]).half(), bits[r])
+    return Code(torch.cat([mean[None], (V*var.clamp(min=0).sqrt()).T[r]]).clamp(-6e4, 6e4).half(), bits[r])
 
 def _phi(x): return (-x*x/2).exp()/math.sqrt(2*math.pi)
 
@@ -219,7 +219,7 @@ def encode(
     "Logits as coefficients along the directions of a code, bit by bit"
     z = (logits-logits.mean(1, keepdim=True)).double().cpu()
     B = code.basis.double()
-    c = (z-B[0])@B[1:].T/(B[1:]**2).sum(1)
+    c = (z-B[0])@B[1:].T/(B[1:]**2).sum(1).clamp(min=1e-30)
     n = 2.**code.bits
     q = (torch.special.ndtr(c/math.sqrt(3))*n).floor().clamp(max=n-1).long()
     which,place = _places(code)
@@ -248,7 +248,7 @@ def distilled_id(
     for o in (syn.images, syn.labels): h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
 
-# %% ../nbs/22_dbr.ipynb #a39b2ccb
+# %% ../nbs/22_dbr.ipynb #f131f80c
 _kinds = 'hard','distances','topk','soft','components'
 
 class Labels:
@@ -278,7 +278,7 @@ class Labels:
         basis,bits = self.code
         if self.d.dtype!=torch.uint8: raise ValueError(f'components are stored as uint8, got {self.d.dtype}')
         if basis.shape!=(len(bits)+1, len(self.names)): raise ValueError(f'the code of {len(bits)} components of {len(self.names)} classes is ({len(bits)+1},{len(self.names)}), got {tuple(basis.shape)}')
-        if not basis.isfinite().all() or self.d.shape[2]!=-(-int(bits.sum())//8): raise ValueError(f'the code has {int(bits.sum())} bits, the labels {self.d.shape[2]} bytes a view: the file is damaged')
+        if not basis.isfinite().all() or (bits>8).any() or self.d.shape[2]!=-(-int(bits.sum())//8): raise ValueError(f'the code has components of {bits.tolist()} bits, the labels {self.d.shape[2]} bytes a view: the file is damaged')
     @property
     def epochs(self)->int: "Epochs that have labels"; return self.d.shape[0]
     def __len__(self): return self.d.shape[1]

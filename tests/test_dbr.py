@@ -230,6 +230,12 @@ def test_components_without_variance(syn):
     assert torch.allclose(-t.d[0], torch.arange(10.)-4.5, atol=1e-2)
     assert all(p.isfinite().all() for p in train_from_labels(syn, labels, 'convnet_d1_w8').parameters())
 
+@pytest.mark.parametrize('scale', [1e-9, 1e9])
+def test_components_of_tiny_and_huge_logits(scale):
+    z = scale*torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
+    code = fit_code(z, 2)
+    assert decode(code, encode(code, z)).isfinite().all()
+
 def test_components_of_two_classes():
     syn = Distilled(torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)%2, ['a', 'b'], Normalize([0.], [1.]))
     net = create_model('convnet_d1_w8', 2, 8, 1)
