@@ -521,9 +521,9 @@ def evaluate_labels(
     about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc, arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name)
     return Evaluation(curve[recipe.epochs], [max(c) for c in zip(*curve.values())], seeds, curve, about)
 
-# %% ../nbs/22_dbr.ipynb #3a3de612
+# %% ../nbs/22_dbr.ipynb #4fc48339
 LABEL_PRESETS = dict(
     dbr=dict(kind='distances'), # The paper's: two distances in fp16
-    compact=dict(kind='topk', k=2, dtype='uint8'), # As many bytes (up to 256 classes), the two most probable classes
+    compact=dict(kind='components', k=4), # As many bytes, the best found: principal components of the logits
     full=dict(kind='soft')) # All classes in fp16
 _all_ = ['LABEL_PRESETS']
