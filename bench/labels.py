@@ -1,6 +1,6 @@
 """What labels teach by what they weigh: every kind of label under one student budget, on two data sets
 
-    python bench/labels.py PATH            # folder with CIFAR-10 as parquet files; on 1 core 5 minutes of teachers, then 25 of students
+    python bench/labels.py PATH            # folder with CIFAR-10 as parquet files; on 1 core 5 minutes of teachers, then half an hour of students
 
 Ten random real images a class of CIFAR-10 (16x16), and of two cluttered digits side by side (100 classes). A seed fixes images, views and student, and is shared
 by all labels, so that differences are paired. The teacher answers once about every view; each label keeps of these answers what it keeps. Teachers, and the
@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from edf_nrr.core import load_tensors, mean_ci, progress, read_json, rng, save_tensors, write_json, write_results
+from edf_nrr.core import load_tensors, progress, read_json, rng, save_tensors, write_json, write_results
 from edf_nrr.data import ImageData, Split, _background, _digit_pixels, _paint, _strokes, held_out, parquet
-from edf_nrr.dbr import Labels, StudentLoss, bytes_per_view, decode, distilled_id, encode, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
+from edf_nrr.dbr import Labels, StudentLoss, decode, distilled_id, encode, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
 from edf_nrr.models import create_model
 from edf_nrr.training import accuracy, random_real, train_teacher
 
