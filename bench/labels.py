@@ -14,7 +14,7 @@ import torch
 from fastcore.script import call_parse
 from edf_nrr.core import load_tensors, progress, read_json, rng, save_tensors, write_json, write_results
 from edf_nrr.data import ImageData, Split, _background, _digit_pixels, _paint, _strokes, held_out, parquet
-from edf_nrr.dbr import Labels, StudentLoss, decode, distilled_id, encode, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
+from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
 from edf_nrr.models import create_model
 from edf_nrr.training import accuracy, random_real, train_teacher
 
@@ -109,7 +109,7 @@ def rows(a):
     rest = ((a.z.sum(2)-v.sum(2))/(K-2))[:,:,None].expand_as(a.z)
     (cb,cz),(ib,iz) = a.average('class'),a.average('image')
     code = fit_code((a.z-cz)[:-(-10*K//len(a.syn))].flatten(0, 1), 4)
-    residual = decode(code, encode(code, (a.z-cz).flatten(0, 1))).view_as(a.z)
+    residual = code.decode(code.encode((a.z-cz).flatten(0, 1))).view_as(a.z)
     out = {'hard': (*a.stored('hard'), kl), 'two distances, L1 (DBR)': (*a.stored('distances'), l1), 'two distances, KL': (*a.stored('distances'), kl),
            'distances to 4 anchors': (*a.bins(anchors), kl),
            'distances to own and most confusing classes': (*a.bins(torch.cat([a.own, conf[a.own]], 2)), kl)}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LABEL_PRESETS', 'label_views', 'Mixed', 'mixed_views', 'distances', 'bin_kl', 'dbr_loss', 'Target', 'spread_logits',
            'StudentLoss', 'pack_distances', 'unpack_distances', 'index_dtype', 'bytes_per_view', 'Code', 'share_bits',
-           'fit_code', 'encode', 'decode', 'distilled_id', 'Labels', 'view_label', 'ask_teacher', 'code_of', 'relabel',
-           'labels_recipe', 'train_from_labels', 'Online', 'evaluate_labels']
+           'fit_code', 'distilled_id', 'Labels', 'view_label', 'ask_teacher', 'code_of', 'relabel', 'labels_recipe',
+           'train_from_labels', 'Online', 'evaluate_labels']
 
 # %% ../nbs/22_dbr.ipynb #6fe4d048
 import dataclasses,hashlib,math
@@ -192,7 +192,7 @@ def share_bits(
         left[j] = left[j]/4 if n[j]<8 else 0
     return n
 
-# %% ../nbs/22_dbr.ipynb #adc52f7f
+# %% ../nbs/22_dbr.ipynb #b6d1eb9e
 def fit_code(
     logits, # (N,K) a sample of a teacher's answers, N well above K
     k:int # Bytes a view; less if the logits need less
@@ -212,32 +212,32 @@ def _places(code): # Which component each stored bit belongs to, and its place t
     n = code.bits.long()
     return torch.repeat_interleave(torch.arange(len(n)), n),torch.cat([torch.arange(i) for i in [0,*n.tolist()]])
 
-def encode(
-    code:Code, # From `fit_code`
+@patch
+def encode(self:Code,
     logits # (N,K)
 )->torch.Tensor: # (N,k) uint8
     "Logits as coefficients along the directions of a code, bit by bit"
     z = (logits-logits.mean(1, keepdim=True)).double().cpu()
-    B = code.basis.double()
+    B = self.basis.double()
     c = (z-B[0])@B[1:].T/(B[1:]**2).sum(1).clamp(min=1e-30)
-    n = 2.**code.bits
+    n = 2.**self.bits
     q = (torch.special.ndtr(c/math.sqrt(3))*n).floor().clamp(max=n-1).long()
-    which,place = _places(code)
+    which,place = _places(self)
     on = F.pad((q[:,which]>>place)&1, (0, -len(which)%8))
     return (on.view(len(q), -(-len(which)//8), 8)<<torch.arange(8)).sum(2).to(torch.uint8)
 
-def decode(
-    code:Code, # From `fit_code`
-    packed # (N,k) from `encode`
+@patch
+def decode(self:Code,
+    packed # (N,k) from `Code.encode`
 )->torch.Tensor: # (N,K) float32 logits, centred, on the CPU
     "The logits that were encoded, up to what the code leaves out"
-    which,place = _places(code)
+    which,place = _places(self)
     on = ((packed.cpu().long()[:,:,None]>>torch.arange(8))&1).flatten(1)[:,:len(which)]
-    q = torch.zeros(len(on), len(code.bits), dtype=torch.int64).index_add(1, which, on<<place)
-    n = 2.**code.bits.double()
+    q = torch.zeros(len(on), len(self.bits), dtype=torch.int64).index_add(1, which, on<<place)
+    n = 2.**self.bits.double()
     low,high = (math.sqrt(3)*torch.special.ndtri(o/n) for o in (q, q+1))
     c = (_phi(low)-_phi(high))/(torch.special.ndtr(high)-torch.special.ndtr(low))
-    return (code.basis[0].double()+c@code.basis[1:].double()).float()
+    return (self.basis[0].double()+c@self.basis[1:].double()).float()
 
 # %% ../nbs/22_dbr.ipynb #4031e4c7
 def distilled_id(
@@ -248,7 +248,7 @@ def distilled_id(
     for o in (syn.images, syn.labels): h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
 
-# %% ../nbs/22_dbr.ipynb #f131f80c
+# %% ../nbs/22_dbr.ipynb #48e03664
 _kinds = 'hard','distances','topk','soft','components'
 
 class Labels:
@@ -256,7 +256,7 @@ class Labels:
     def __init__(self,
         kind:str, # 'hard', 'distances', 'topk', 'soft' or 'components'
         views:Views, # What it was asked about
-        d, # (epochs,N,k) distances as `pack_distances` gave them, or bytes of `encode`
+        d, # (epochs,N,k) distances as `pack_distances` gave them, or bytes of `Code.encode`
         classes, # (epochs,N,k) classes of top-k labels, else None
         names:list, # The class names
         set_id:str, # `distilled_id` of the set
@@ -304,7 +304,7 @@ def check(self:Labels,
     if self.set_id!=distilled_id(syn): raise ValueError(f'the labels were made for another set (fingerprint {self.set_id[:8]}, this set has {distilled_id(syn)[:8]}): relabel this one, or load the set they belong to')
     if epochs>self.epochs: raise ValueError(f'{epochs} epochs asked for, there are labels of {self.epochs}: relabel with epochs={epochs}, or train for {self.epochs}')
 
-# %% ../nbs/22_dbr.ipynb #3116f1e2
+# %% ../nbs/22_dbr.ipynb #068b5f67
 @patch
 def target(self:Labels,
     epoch:int, # From 0
@@ -315,7 +315,7 @@ def target(self:Labels,
     if not 0<=epoch<self.epochs: raise ValueError(f'epoch {epoch} has no labels, there are {self.epochs} (from 0)')
     if self.kind=='hard': return Target('hard', None, None, mixed.own, mixed.lam)
     d,c = self._packed(epoch, idx, mixed)
-    if self.kind=='components': return Target('soft', -decode(self.code, d).to(mixed.x.device), None, mixed.own, mixed.lam, self.d_max)
+    if self.kind=='components': return Target('soft', -self.code.decode(d).to(mixed.x.device), None, mixed.own, mixed.lam, self.d_max)
     classes = mixed.own if self.kind=='distances' else None if c is None else c.to(mixed.x.device).long()
     return Target(self.kind, unpack_distances(d.to(mixed.x.device), self.d_max), classes, mixed.own, mixed.lam, self.d_max)
 
@@ -346,7 +346,7 @@ def load(cls:Labels,
     code = Code(t['basis'].cpu(), t['bits'].cpu()) if {'basis','bits'}<=t.keys() else None
     return cls(m['kind'], Views(**v), t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code)
 
-# %% ../nbs/22_dbr.ipynb #cc1a835d
+# %% ../nbs/22_dbr.ipynb #dfeaee83
 def view_label(
     logits, # (N,K) of the teacher
     own, # (N,2) classes of image and partner
@@ -357,7 +357,7 @@ def view_label(
     code:Code|None=None # Of components
 )->tuple: # (N,k) packed distances or bytes, (N,k) classes or None
     "A teacher's prediction as a label of some kind"
-    if kind=='components': return encode(code, logits),None
+    if kind=='components': return code.encode(logits),None
     if kind=='hard': return torch.zeros(len(logits), 0, dtype=getattr(torch, dtype)),None
     if kind=='distances': return pack_distances(distances(logits, own, d_max), dtype, d_max),None
     d = -logits.log_softmax(1)

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from edf_nrr.augment import Views
 from edf_nrr.core import Distilled, Normalize
 from edf_nrr.data import digits
-from edf_nrr.dbr import LABEL_PRESETS, Code, Labels, Online, StudentLoss, bytes_per_view, decode, distilled_id, encode, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, relabel, train_from_labels
+from edf_nrr.dbr import LABEL_PRESETS, Code, Labels, Online, StudentLoss, bytes_per_view, distilled_id, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, relabel, train_from_labels
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
 
@@ -203,8 +203,8 @@ def test_code_by_hand(k):
     g = torch.Generator().manual_seed(k)
     z = torch.randn(300, 7, generator=g, dtype=torch.float64)@torch.randn(7, 7, generator=g, dtype=torch.float64)+3
     code = fit_code(z, k)
-    packed = encode(code, z)
-    back = decode(code, packed)
+    packed = code.encode(z)
+    back = code.decode(packed)
     assert packed.shape==(300, k) and int(code.bits.sum())==8*k
     for i in range(0, 300, 11):
         bytes_,logits = by_hand(code, z[i])
@@ -215,9 +215,9 @@ def test_more_bytes_tell_more_and_outliers_are_clipped():
     z = torch.randn(2000, 12, generator=g)@torch.randn(12, 12, generator=g)
     z = z-z.mean(1, keepdim=True)
     codes = [fit_code(z, k) for k in (1, 2, 4, 8)]
-    errors = [(decode(c, encode(c, z))-z).pow(2).mean().item() for c in codes]
+    errors = [(c.decode(c.encode(z))-z).pow(2).mean().item() for c in codes]
     assert all(a>1.5*b for a,b in zip(errors, errors[1:])) and errors[-1]<.01*z.var()
-    far = decode(codes[2], encode(codes[2], 1e6*z))
+    far = codes[2].decode(codes[2].encode(1e6*z))
     assert far.isfinite().all() and far.abs().max()<10*z.abs().max()
 
 def test_components_without_variance(syn):
@@ -234,7 +234,7 @@ def test_components_without_variance(syn):
 def test_components_of_tiny_and_huge_logits(scale):
     z = scale*torch.randn(50, 5, generator=torch.Generator().manual_seed(0))
     code = fit_code(z, 2)
-    assert decode(code, encode(code, z)).isfinite().all()
+    assert code.decode(code.encode(z)).isfinite().all()
 
 def test_components_of_two_classes():
     syn = Distilled(torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)%2, ['a', 'b'], Normalize([0.], [1.]))
