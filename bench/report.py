@@ -66,6 +66,17 @@ def nrr_labels():
     lines += [f'| {m} | ' + ' | '.join(pm(mean_ci(at[f'{m}: {k}']['accuracy'])) for k in kinds) + ' |' for m in sets]
     return '\n'.join(lines) + f"\n\n{how('cifar10_nrr_labels')}."
 
+def labels():
+    "Bytes a view and accuracy of every kind of label, a column pair a data set"
+    r = read_json(here/'results/labels.json')
+    sets,at = list(r['data']),{(o['data'], o['labels']): o for o in r['rows']}
+    cell = lambda o: f"{o['bytes']:.3g} | {pm(mean_ci(o['accuracy']))}" if o else ' | '
+    lines = ['| labels | ' + ' | '.join(f'{d}: bytes a view | accuracy, %' for d in sets) + ' |', '|:--|' + '--:|--:|'*len(sets)]
+    lines += [f"| {k} | " + ' | '.join(cell(at.get((d, k))) for d in sets) + ' |' for k in (o['labels'] for o in r['rows'] if o['data']==sets[-1])]
+    o,teachers = r['rows'][0],', '.join(f"{d} {v['teacher_accuracy']:.1%}" for d,v in r['data'].items())
+    return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {r['versions']['cores']} CPU cores, of which 1 was used, without the teachers ({teachers}); {o['ipc']} random real images a class, "
+                               f"students of {o['arch']}, last epoch, 95 % intervals over {len(o['seeds'])} seeds, each with images, views and student of its own.")
+
 text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
@@ -87,5 +98,9 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 ## Students in one program (vmap) against one after another, seconds as a ratio
 
 {students()}
+
+## What labels teach, by the bytes they take
+
+{labels()}
 """
 (here/'README.md').write_text(text)
