@@ -22,7 +22,7 @@ from edf_nrr.baselines import SRE2L, rded, sre2l
 from edf_nrr.cidd import CIDDConfig, initialise
 from edf_nrr.core import Distilled, changed, read_json, write_json, write_results
 from edf_nrr.data import ImageData, cifar10, parquet
-from edf_nrr.dbr import StudentLoss, label_views, labels_recipe, relabel, train_from_labels
+from edf_nrr.dbr import LABEL_PRESETS, StudentLoss, label_views, labels_recipe, relabel, train_from_labels
 from edf_nrr.nrr import NRRConfig, refine
 from edf_nrr.training import accuracy, load_teacher, random_real, save_teacher, train_teacher
 
@@ -61,11 +61,11 @@ def choices():
         rows += [(group, f'{s}{r}, {key} {v}', spec(**STARTS[s], nrr=NRR[r], **{key: v})) for s,r in five]
     return rows
 
-KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR, L1': (dict(kind='distances'), dict(match='l1')), 'DBR, KL': (dict(kind='distances'), {}), 'soft': (dict(kind='soft'), {})}
+KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR, L1': (dict(kind='distances'), dict(match='l1')), 'DBR, KL': (dict(kind='distances'), {}), 'compact': (LABEL_PRESETS['compact'], {}), 'soft': (dict(kind='soft'), {})}
 
 def by_label():
     "Each set under each kind of label"
-    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s in (LOW, HIGH) for r in ('', ' + NRR')}
+    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s,r in ((LOW, ''), (LOW, ' + NRR'), (HIGH, ' + NRR'))}
     return [(f'{m}: {k}', spec(**o, labels=l, loss=f)) for m,o in sets.items() for k,(l,f) in KINDS.items()]
 
 # ---- one run

@@ -15,7 +15,7 @@ from .augment import Views
 from .training import teacher_note
 from .cam import _evaluating, cam, cam_methods, class_index
 
-# %% ../nbs/20_cidd.ipynb #349d93f5
+# %% ../nbs/20_cidd.ipynb #507a6e56
 @dataclasses.dataclass(frozen=True)
 class CIDDConfig:
     "Settings of `initialise`"
@@ -25,7 +25,7 @@ class CIDDConfig:
     pool:int = 300 # Real images of a class to look at, at most
     keep:int|None = None # Crops of a class with the largest CAM ratio that stay (t); None: half of them
     ratio:str = 'share' # 'share' of the map inside the crop, or 'mean' of the map over the crop
-    select:str = 'low' # Among these: 'low', 'medium' or 'high' confidence
+    select:str = 'high' # Among these: 'low' (the paper's), 'medium' or 'high' confidence
     require_correct:bool = True # Only crops that the teacher classifies right?
     scoring:str = 'resized' # The teacher sees a tile 'resized' to a whole image, or 'zero-padded' (RDED)
     cam_method:str = 'gradcam' # Activation map, see `cam`
@@ -108,13 +108,13 @@ def log_odds(
     z,at = scores.double(),y[:,None]
     return z.gather(1, at)[:,0] - z.scatter(1, at, -math.inf).logsumexp(1)
 
-# %% ../nbs/20_cidd.ipynb #ba0668bc
+# %% ../nbs/20_cidd.ipynb #12cb2892
 def choose(
     ratio, # (M,) CAM ratio of the crops of one class
     confidence, # (M,) how sure the teacher is, in any monotone scale
     n:int, # How many to choose
     keep:int=None, # Crops of largest ratio that stay; None: half of them
-    select:str='low' # 'low', 'medium' or 'high' confidence
+    select:str='high' # 'low', 'medium' or 'high' confidence
 )->torch.Tensor: # (n,) positions, in the order of confidence
     "High CAM ratio first, then confidence (NRR-DD, CIDD)"
     keep = max(n, len(ratio)//2) if keep is None else keep
@@ -212,7 +212,7 @@ def _assembled(data, teacher, rows, recipes, at, ipc, cfg, batch_size, method, *
     return Distilled(images, labels, data.classes, data.norm, history=dict(image=rows[at], **{k: v[at] for k,v in log.items()}),
                      provenance=dict(method=method, ipc=ipc, seed=cfg.seed, data=data.name, teacher=teacher_note(teacher), config=dataclasses.asdict(cfg)))
 
-# %% ../nbs/20_cidd.ipynb #0ac458ff
+# %% ../nbs/20_cidd.ipynb #8cc2e975
 def initialise(
     data:ImageData, # Real data
     teacher, # Network in the data's input space and on its device, with `.classes`; see `train_teacher`
@@ -220,7 +220,7 @@ def initialise(
     cfg:CIDDConfig=CIDDConfig(), # How
     batch_size:int=128, # Images at a time; the result does not depend on it
     show:bool=False, # Show progress?
-    **changes # Settings of `cfg` to change, such as select='high'
+    **changes # Settings of `cfg` to change, such as select='low'
 )->Distilled: # Images class by class; `history` has the source 'image', 'ratio' and 'confidence' of each tile
     "Real crops with a high CAM ratio, chosen by confidence, as the first synthetic set (NRR-DD, CIDD)"
     cfg = changed(cfg, **changes)
