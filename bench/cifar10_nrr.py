@@ -63,11 +63,11 @@ def choices():
         rows += [(group, f'{s}{r}, {key} {v}', spec(**STARTS[s], nrr=NRR[r], **{key: v})) for s,r in five]
     return rows
 
-KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR, L1': (dict(kind='distances'), dict(match='l1')), 'DBR, KL': (dict(kind='distances'), {}), 'compact': (LABEL_PRESETS['compact'], {}), 'soft': (dict(kind='soft'), {})}
+KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR': (dict(kind='distances'), dict(match='l1')), 'compact': (LABEL_PRESETS['compact'], {}), 'soft': (dict(kind='soft'), {})}
 
 def by_label():
     "Each set under each kind of label"
-    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s,r in ((LOW, ''), (LOW, ' + NRR'), (HIGH, CE))}
+    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s,r in ((LOW, ' + NRR'), (HIGH, CE))}
     return [(f'{m}: {k}', spec(**o, labels=l, loss=f)) for m,o in sets.items() for k,(l,f) in KINDS.items()]
 
 # ---- one run
