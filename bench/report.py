@@ -43,7 +43,7 @@ def nrr_table():
     at = by_name('cifar10_nrr')
     lines = ['| method | accuracy, % | to the same start, unrefined | to random real | to SRe2L | seconds to make |', '|:--|--:|--:|--:|--:|--:|']
     for m,o in at.items():
-        base = m.removesuffix(' + NRR')
+        base = m.split(' + NRR')[0]
         cells = [pm(mean_ci(o['accuracy'])), minus(o, at[base]) if base!=m else '', '' if m=='random real' else minus(o, at['random real']), '' if m=='SRe2L' else minus(o, at['SRe2L']), f"{o['seconds_to_make']:.0f}"]
         lines.append(f'| {m} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + f"\n\n{how('cifar10_nrr')}; teacher {100*at['SRe2L']['teacher']:.1f} % on the judging images."
@@ -81,7 +81,7 @@ text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
 
-## The demo: cluttered digits, one image a class
+## The demo: cluttered digits, EDF with one image a class, NRR-DD with ten
 
 {accuracies('demo')}
 
@@ -98,6 +98,20 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 ## Students in one program (vmap) against one after another, seconds as a ratio
 
 {students()}
+
+## NRR-DD and its neighbours: CIFAR-10, 16x16, ten images a class
+
+{nrr_table()}
+
+`--full` is the paper's size (ResNet-18, 32x32, 1, 10 and 50 images a class), for a GPU; it has not been run.
+
+## NRR-DD, one choice at a time
+
+{nrr_choices()}
+
+## Sets under each kind of label
+
+{nrr_labels()}
 
 ## What labels teach, by the bytes they take
 
