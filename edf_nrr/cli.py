@@ -265,7 +265,7 @@ def _demo_edf(data, path, cfg, seeds):
     _verdict(evals['edf'], evals['datm'], 'EDF', 'DATM')
     return [dict(e.row(), seconds=round(took.get(m, 0), 1), lr=sets[m].lr) for m,e in evals.items()]
 
-# %% ../nbs/40_cli.ipynb #7fbb5ccd
+# %% ../nbs/40_cli.ipynb #da100045
 def nrr_sets(
     data:ImageData, # Real data
     teacher, # Network of `train_teacher`
@@ -279,6 +279,7 @@ def nrr_sets(
         sets[f'cidd {select}+nrr'] = refine(start, teacher, seed=seed, show=False)
     return sets
 
+# %% ../nbs/40_cli.ipynb #5ad4b1a6
 def compare_labels(
     sets:dict, # Sets by method
     data:ImageData, # Real data that judge
@@ -302,6 +303,7 @@ def compare_labels(
         say(f'{m:>12}  ' + '   '.join(f'{k} {100*evals[m,k].mean:5.1f} ± {100*evals[m,k].half_width:.1f} %' for k in kinds))
     return evals
 
+# %% ../nbs/40_cli.ipynb #94e2c190
 def nrr_pictures(
     start:Distilled, # Before
     refined:Distilled, # After `refine` with default settings
@@ -322,6 +324,7 @@ def nrr_pictures(
         ax.imshow(contact_sheet(x.cpu(), len(at))); ax.set_xticks([]); ax.set_yticks([]); ax.set_ylabel(k, rotation=0, ha='right', va='center')
     _save(fig, path/'refined.png')
 
+# %% ../nbs/40_cli.ipynb #ecb6a9c6
 def _demo_nrr(data, path, seeds, epochs):
     print('\nNRR-DD: training a teacher')
     teacher = train_teacher(data, show=False, **DEMO_TEACHER)
