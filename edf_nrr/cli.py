@@ -6,12 +6,12 @@
 __all__ = ['DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'DEMO_TEACHER', 'DEMO_LABELS', 'load_data', 'dd_experts', 'dd_distill',
            'dd_relabel', 'dd_evaluate', 'demo_pictures', 'nrr_sets', 'compare_labels', 'nrr_pictures', 'dd_demo']
 
-# %% ../nbs/40_cli.ipynb #2e8b7401
+# %% ../nbs/40_cli.ipynb #6642a002
 import dataclasses,difflib,functools,sys,time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from .core import Distilled, changed, contact_sheet, write_results
+from .core import Distilled, changed, contact_sheet, default_device, write_results
 from .data import ImageData, cifar10, cifar100, cluttered_digits, digits, image_folder, parquet
 from .augment import DSA
 from .trajectory import ExpertConfig, Experts, expert_accuracy, record_experts
@@ -148,7 +148,7 @@ def dd_distill(
     else: syn = _by_experts(real, experts, path, published, method, ipc, settings)
     _written(syn, path)
 
-# %% ../nbs/40_cli.ipynb #5a129ff3
+# %% ../nbs/40_cli.ipynb #1e6a2738
 @_command
 def dd_relabel(
     distilled:str, # File of a distilled set
@@ -162,7 +162,8 @@ def dd_relabel(
 ):
     "Ask a teacher about every view of a distilled set, and keep the answers"
     here = Path(distilled).parent
-    syn,net = Distilled.load(distilled),load_teacher(teacher or here/'teacher.safetensors')
+    dev = default_device()
+    syn,net = Distilled.load(distilled).to(dev),load_teacher(teacher or here/'teacher.safetensors', dev)
     if net.space.kind!=syn.norm.kind or any(not torch.equal(a, syn.norm.state()[k]) for k,a in net.space.state().items()):
         raise ValueError(f'teacher and set differ in their input space (statistics of the pixels), so its answers would mean nothing: give the teacher that {distilled} was made with')
     how,path = LABEL_PRESETS.get(kind, dict(kind=kind)) | _settings(settings),Path(labels or here/'labels.safetensors')
