@@ -1,8 +1,8 @@
 """NRR-DD beside random real images, RDED and SRe2L on CIFAR-10: same teacher, same labels, same students
 
-    python bench/cifar10_nrr.py PATH                  # the comparison, 16x16 and a small ConvNet, 2 cores
-    python bench/cifar10_nrr.py PATH --study choices  # what each inferred choice does, judged on held-out training images
-    python bench/cifar10_nrr.py PATH --study labels   # sets x kinds of label
+    python bench/cifar10_nrr.py PATH                  # the comparison, 16x16 and a small ConvNet: a good hour on one core, a quarter of it the teacher
+    python bench/cifar10_nrr.py PATH --study choices  # what each inferred choice does, judged on held-out training images: 3 seeds another hour and a half
+    python bench/cifar10_nrr.py PATH --study labels   # sets x kinds of label: 3 seeds, half an hour
     python bench/cifar10_nrr.py PATH --full           # the paper's size: ResNet-18, 32x32, IPC 1, 10 and 50, for a GPU
 
 PATH is a folder in the Hugging Face layout (train-*.parquet, test*.parquet) or, with --torchvision, where torchvision keeps CIFAR-10.
