@@ -95,5 +95,6 @@ def test_teacher_keeps_its_mode(data, teacher):
     assert net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items())
 
 def test_flat_maps_do_not_break_the_choice():
-    at = choose(torch.full((6,), .3), torch.arange(6.), 2)
-    assert at.tolist()==[0, 1]
+    flat,sure = torch.full((6,), .3),torch.arange(6.)
+    assert choose(flat, sure, 2, select='low').tolist()==[0, 1]
+    assert choose(flat, sure, 2, select='high').tolist()==[2, 1]
