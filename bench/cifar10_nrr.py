@@ -39,12 +39,13 @@ def spec(**changes):
 STARTS = {'random real': dict(start='random'), 'RDED': dict(start='rded'), 'CIDD lowest': dict(cidd=dict(select='low', require_correct=False)),
           'CIDD lowest correct': dict(cidd=dict(select='low')), 'CIDD medium': dict(cidd=dict(select='medium')), 'CIDD highest': dict(cidd=dict(select='high'))}
 LOW,HIGH = 'CIDD lowest correct','CIDD highest'
-REFINEMENT = dict(mask=[('eps', 1.), ('mask', 'binary'), ('cam_method', 'gradcam++')], optimiser=[('iterations', 100)],
+REFINEMENT = dict(mask=[('eps', .3), ('eps', .7), ('eps', 1.), ('mask', 'binary'), ('cam_method', 'gradcam++')], optimiser=[('iterations', 100), ('iterations', 1500), ('lr', .01), ('lr', .2)],
                   loss=[('alpha_bn', .001), ('alpha_bn', 1.), ('augment', 'crop_flip')])
 CANDIDATES = [('keep', 20), ('keep', 300), ('ratio', 'mean'), ('crops', 1), ('require_correct', False)]
 MOSAIC = dict(select='high', require_correct=False, tiles=4) # of a quarter of the pixels too few crops are right to ask for it
 CE = ' + NRR, no BatchNorm loss'
 NRR = {'': None, ' + NRR': {}, CE: dict(alpha_bn=0.)}
+MATRIX = NRR | {' + whole image': dict(mask='none'), ' + critical only': dict(mask='critical')}
 
 def table(**more):
     "The comparison: every start as chosen, with NRR, and with NRR by cross-entropy alone; and SRe2L"
@@ -53,13 +54,11 @@ def table(**more):
 
 def choices():
     "One choice changed at a time: of refinement from the paper's start, of candidates from the most confident crops"
-    rows = [('start and refinement', s+r, spec(**STARTS[s], nrr=NRR[r])) for s in STARTS for r in list(NRR)[:1 if s in ('CIDD lowest', 'CIDD medium') else 2 if s=='RDED' else 3]]
-    rows += [('start and refinement', s+' + whole image', spec(**STARTS[s], nrr=dict(mask='none'))) for s in ('random real', LOW, HIGH)]
-    rows += [('start and refinement', LOW+' + critical only', spec(**STARTS[LOW], nrr=dict(mask='critical'))), ('start and refinement', 'SRe2L', spec(start='noise', nrr={}))]
+    rows = [('start and refinement', s+r, spec(**STARTS[s], nrr=n)) for s in STARTS for r,n in MATRIX.items()] + [('start and refinement', 'SRe2L', spec(start='noise', nrr={}))]
     for group,vs in REFINEMENT.items(): rows += [(group, f'{LOW} + NRR, {k} {v}', spec(**STARTS[LOW], nrr={k: v})) for k,v in vs]
     rows += [('candidates', f'{HIGH}, {k} {v}', spec(cidd=STARTS[HIGH]['cidd'] | {k: v})) for k,v in CANDIDATES] + [('candidates', 'CIDD highest, not only correct, tiles 4', spec(cidd=MOSAIC))]
     five = [(s, r) for s in ('random real', LOW, HIGH) for r in ('', ' + NRR') if s+r!='random real + NRR']
-    for group,key,v in (('weak teacher', 'teacher_epochs', 1), ('short training', 'epochs', 75), ('one image a class', 'ipc', 1)):
+    for group,key,v in (('weak teacher', 'teacher_epochs', 1), ('short training', 'epochs', 75), ('one image a class', 'ipc', 1), ('8 pixels', 'size', 8), ('32 pixels', 'size', 32)):
         rows += [(group, f'{s}{r}, {key} {v}', spec(**STARTS[s], nrr=NRR[r], **{key: v})) for s,r in five]
     return rows
 
@@ -67,7 +66,7 @@ KINDS = {'one-hot': (dict(kind='hard'), {}), 'DBR': (dict(kind='distances'), dic
 
 def by_label():
     "Each set under each kind of label"
-    sets = {'random real': dict(STARTS['random real'])} | {s+r: dict(STARTS[s], nrr=NRR[r]) for s,r in ((LOW, ' + NRR'), (HIGH, CE))}
+    sets = {s+r: dict(STARTS[s], nrr=NRR[r]) for s,r in (('random real', ''), ('RDED', ''), (LOW, ''), (LOW, ' + NRR'), (HIGH, ''), (HIGH, CE))}
     return [(f'{m}: {k}', spec(**o, labels=l, loss=f)) for m,o in sets.items() for k,(l,f) in KINDS.items()]
 
 # ---- one run
@@ -164,7 +163,7 @@ def main(
     out:str='' # Results file; default: bench/results/cifar10_nrr[_STUDY].json
 ):
     t0,where = time.time(),(path, torchvision)
-    big = dict(size=32, arch=BIG, teacher_epochs=100, held_out=0., lr=1e-3) if full else dict(size=size or 16)
+    big = dict(size=32, arch=BIG, teacher_epochs=100, held_out=0., lr=1e-3) if full else dict(size=size) if size else {}
     if study=='choices': named = [(n, o, dict(group=g)) for g,n,o in choices() if not groups or g in groups.split(',')]
     elif study=='labels': named = [(n, o, {}) for n,o in by_label()]
     elif study=='table': named = [(n, o, {}) for ipc in ((1, 10, 50) if full else (10,)) for n,o in table(ipc=ipc)]

@@ -12,6 +12,7 @@ from .models import *
 from .augment import *
 from .training import *
 from .cam import *
+from .compdd import *
 from .trajectory import *
 from .matching import *
 from .cpd import *

@@ -10,7 +10,8 @@ import torch
 from .core import Distilled, changed, progress, rng
 from .data import ImageData
 from .augment import DSA
-from .cam import _evaluating, class_index
+from .cam import evaluating
+from .compdd import match_classes
 from .cidd import CIDDConfig, as_scored, log_odds, _assembled, _pool_rows, _views
 from .nrr import NRRConfig, refine
 
@@ -25,8 +26,8 @@ def surest_crops(
     show:bool=False # Show progress?
 )->tuple: # (M,5) recipes of the crops and (M,) log-odds of their class, on the CPU
     "The crop of each image that the teacher is most sure about"
-    own,views,found = class_index(teacher, data.classes, data.n_classes).to(data.device),_views(data, cfg),[]
-    with _evaluating(teacher):
+    own,views,found = match_classes(teacher, data.classes).to(data.device),_views(data, cfg),[]
+    with evaluating(teacher):
         for i in progress(range(0, len(rows), batch_size), show=show):
             idx = rows[i:i+batch_size]
             p,y = data.pixels('train', idx),own[data.y('train', idx)]

@@ -13,7 +13,8 @@ from .core import Distilled, changed, progress, rng, seed_of
 from .data import ImageData
 from .augment import Views
 from .training import teacher_note
-from .cam import _evaluating, cam, cam_methods, class_index
+from .cam import cam, cam_methods, evaluating
+from .compdd import match_classes
 
 # %% ../nbs/20_cidd.ipynb #507a6e56
 @dataclasses.dataclass(frozen=True)
@@ -172,9 +173,9 @@ def candidates(
 )->dict: # 'recipe' (M,5), and (M,) 'ratio', 'odds', 'correct', all on the CPU
     "The best crop of each image, its CAM ratio, and what the teacher says to it"
     if batch_size<1: raise ValueError(f'batch_size must be at least 1, got {batch_size}')
-    own,views = class_index(teacher, data.classes, data.n_classes).to(data.device),_views(data, cfg)
+    own,views = match_classes(teacher, data.classes).to(data.device),_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
-    with _evaluating(teacher):
+    with evaluating(teacher):
         for i in progress(range(0, len(rows), batch_size), show=show):
             idx = rows[i:i+batch_size]
             p,y = data.pixels('train', idx),own[data.y('train', idx)]

@@ -9,6 +9,7 @@ __all__ = ['dae_weights', 'DAE']
 import torch
 from .core import rng
 from .cam import cam
+from .compdd import match_classes
 
 # %% ../nbs/13_dae.ipynb #6897205a
 def dae_weights(
@@ -30,19 +31,21 @@ class DAE:
         method:str='gradcam++', # Activation map, see `cam`
         layer=None, # Layer of the map, see `cam`
         threshold:float=None, # See `dae_weights`
-        seed:int=0 # Fixes the noise of Smooth Grad-CAM++
+        seed:int=0, # Fixes the noise of Smooth Grad-CAM++
+        classes=None # Names of the classes that labels number; None: the network's own outputs
     ):
         if not beta>0: raise ValueError(f'beta must be positive, the paper uses 1 to 2, got {beta}')
         if interval<1: raise ValueError(f'interval must be at least one iteration, got {interval}')
         self.model,self.beta,self.interval,self.method,self.layer,self.threshold,self.seed = model,beta,interval,method,layer,threshold,seed
-        self.weights = None
+        self.own,self.weights = None if classes is None else match_classes(model, classes),None
     def maps(self,
         images, # (N,C,H,W) in the model's input space
-        classes, # (N,) class indices, or names
+        classes, # (N,) class indices
         it:int=0 # Iteration, for the noise
     )->torch.Tensor: # (N,H,W) in [0,1]
         "Activation maps of the images for their classes"
         noise = dict(generator=rng(self.seed, 'cam', it)) if self.method=='smoothgradcam++' else {}
+        if self.own is not None: classes = self.own[classes.cpu()]
         return cam(self.model, images.detach(), classes, method=self.method, layer=self.layer, **noise)
     def __call__(self,
         images, # (N,C,H,W) synthetic images

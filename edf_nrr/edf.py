@@ -15,6 +15,7 @@ from .data import ImageData
 from .trajectory import Experts, draw_segment, fingerprint
 from .matching import adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
 from .cpd import cpd
+from .compdd import in_space
 from .dae import DAE
 from .augment import DSA
 from .models import unflatten
@@ -339,7 +340,7 @@ def distill(
     experts:Experts, # Recorded on it with `record_experts`
     cfg:EDFConfig=EDFConfig(), # How
     path=None, # Folder for checkpoints; a run that was stopped goes on from there
-    cam_model=None, # Network for DAE's maps, with these classes; None: the first expert
+    cam_model=None, # Network for DAE's maps; knows its `.classes` and, if it is another than the data's, its input `.space`; None: the first expert
     eval_recipe:Recipe=DATM_RECIPE, # How students are trained at the evaluations of `eval_every`
     show:bool=True, # Show progress?
     **changes # Settings of `cfg` to change, such as ipc=1
@@ -349,7 +350,8 @@ def distill(
     _preflight(data, experts, cfg)
     dae = None
     if cfg.beta is not None:
-        dae = DAE(cam_model or experts.model(0, device=data.device), cfg.beta, cfg.cam_interval, cfg.cam_method, cfg.cam_layer, cfg.cam_threshold, cfg.seed)
+        seer = in_space(cam_model or experts.model(0, device=data.device), data.norm)
+        dae = DAE(seer, cfg.beta, cfg.cam_interval, cfg.cam_method, cfg.cam_layer, cfg.cam_threshold, cfg.seed, data.classes)
     job = _Distillation(data, experts, cfg, path, dae)
     bar = progress(range(job.it, cfg.iterations), show=show)
     for it in bar:

@@ -7,15 +7,16 @@ __all__ = ['MASKS', 'NRRConfig', 'nrr_mask', 'bn_terms', 'mixed_groups', 'free_s
            'refine']
 
 # %% ../nbs/21_nrr.ipynb #119d066e
-import dataclasses,hashlib,math
+import dataclasses,math
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, progress, rng
+from .core import Distilled, Run, changed, digest, progress, rng
 from .augment import DSA, Views
 from .training import teacher_note
-from .cam import _evaluating, cam, cam_methods, class_index
+from .cam import cam, cam_methods, evaluating
+from .compdd import match_classes
 
 # %% ../nbs/21_nrr.ipynb #136db7df
 MASKS = ['soft', 'scaled', 'binary', 'critical', 'none']
@@ -150,7 +151,7 @@ def _has_bn(model): return any(isinstance(m, _BatchNorm) and m.running_mean is n
 
 def _preflight(syn, teacher, cfg):
     "Refuse what cannot work; the teacher's index of each image's class"
-    own = class_index(teacher, syn.classes, len(syn.classes)).to(syn.labels.device)[syn.labels]
+    own = match_classes(teacher, syn.classes).to(syn.labels.device)[syn.labels]
     if cfg.alpha_bn and not _has_bn(teacher):
         raise ValueError(f'{type(teacher).__name__} has no BatchNorm layer with running statistics, so there is nothing to compare with: '
                          "use alpha_bn=0 for cross-entropy only, or a teacher such as train_teacher(data, 'convnet_bn')")
@@ -160,11 +161,6 @@ def _preflight(syn, teacher, cfg):
     return own
 
 # %% ../nbs/21_nrr.ipynb #374351c8
-def _digest(*tensors):
-    h = hashlib.blake2b(digest_size=8)
-    for t in tensors: h.update(t.detach().cpu().contiguous().numpy().tobytes())
-    return h.hexdigest()
-
 class _Refinement:
     "State of one run of `refine`"
     def __init__(self, syn, teacher, cfg, path):
@@ -175,7 +171,7 @@ class _Refinement:
         self.run = None
         if path is None: return
         weights = [*teacher.parameters(), *teacher.buffers()]
-        self.run = Run(path, dataclasses.asdict(cfg) | dict(images=_digest(syn.images, syn.labels), teacher=_digest(*weights)))
+        self.run = Run(path, dataclasses.asdict(cfg) | dict(images=digest(syn.images, syn.labels), teacher=digest(*weights)))
         saved = self.run.load(syn.images.device)
         if saved: t,self.done = saved[0],saved[1]['done']; self.images,self.log,self.state = t.pop('images'),t.pop('log'),t
     def start(self, idx):
@@ -244,7 +240,7 @@ def refine(
     cfg = changed(cfg, **changes)
     job = _Refinement(syn, teacher, cfg, path)
     bar = progress(range(job.done, len(job.groups)*cfg.iterations), show=show)
-    with _evaluating(teacher), torch.no_grad():
+    with evaluating(teacher), torch.no_grad():
         for _ in bar:
             job.step()
             if job.done%cfg.iterations%cfg.save_every==0:

@@ -76,7 +76,7 @@ def test_teacher_of_other_classes(data, teacher):
     net = nn.Sequential(teacher)
     with pytest.raises(ValueError, match='.classes'): initialise(data, net, 2, ANY)
     net.classes = [f'class {o}' for o in data.classes]
-    with pytest.raises(ValueError, match='the model has no class'): initialise(data, net, 2, ANY)
+    with pytest.raises(ValueError, match='the network has no output for'): initialise(data, net, 2, ANY)
 
 def test_teacher_with_more_classes_is_asked_by_name(data, teacher):
     class More(nn.Module):

@@ -2,6 +2,7 @@
 import json,subprocess,sys
 from pathlib import Path
 import pytest
+from PIL import Image
 
 BIN = Path(sys.executable).parent
 
@@ -11,14 +12,28 @@ def dd(cmd, *args, ok=True):
     return r
 
 def test_help_names_every_option():
-    for cmd,option in dict(dd_demo='--path', dd_experts='--path', dd_distill='--teacher', dd_relabel='--kind', dd_evaluate='--labels').items(): assert option in dd(cmd, '--help').stdout
+    for cmd,option in dict(dd_demo='--path', dd_experts='--path', dd_distill='--teacher', dd_relabel='--kind', dd_evaluate='--labels', dd_complexity='--pretrained').items(): assert option in dd(cmd, '--help').stdout
 
 def test_bad_input_is_one_line(tmp_path):
     for args in (('dd_experts', '--data', 'nowhere'), ('dd_experts', '--data', 'digits', '--path', tmp_path/'e', '--settings', 'epoch=3'), ('dd_experts', '--data', tmp_path),
                  ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors'),
-                 ('dd_distill', '--method', 'nrr', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors')):
+                 ('dd_distill', '--method', 'nrr', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors'),
+                 ('dd_complexity', '--data', 'birds_hard', '--root', tmp_path), ('dd_complexity', '--data', 'digits', '--of', 'best', '--epochs', 1, '--path', tmp_path/'c')):
         err = dd(*args, ok=False).stderr
         assert 'Traceback' not in err and len(err.strip().splitlines())==1 and err.startswith(args[0]), err
+
+def test_complexity_of_a_folder_prints_its_table(tmp_path):
+    "A folder of images, of two classes that a network tells apart by their colour"
+    for part in ('train', 'val'):
+        for c,colour in (('red', (200, 20, 20)), ('blue', (20, 20, 200))):
+            (tmp_path/'data'/part/c).mkdir(parents=True)
+            for i in range(12):
+                im = Image.new('RGB', (16, 16), (90, 90+i, 90)); im.paste(colour, (i%6, 2, 6+i%6, 9))
+                im.save(tmp_path/'data'/part/c/f'{i}.png')
+    out = dd('dd_complexity', '--data', tmp_path/'data', '--size', 16, '--path', tmp_path/'c', '--arch', 'convnet_bn_d1_w16', '--epochs', 20).stdout
+    r = json.loads((tmp_path/'c/complexity.json').read_text())
+    for c in ('red', 'blue'): assert f"| {c} | 12 | {100*r['classes'][c]['complexity']:.1f} |" in out
+    assert f"| all | 24 | {100*r['mean']:.1f} |" in out and (tmp_path/'c/complexity.png').exists() and r['command'].startswith('dd_complexity --data')
 
 def test_demo_writes_what_it_says(tmp_path):
     out = dd('dd_demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--epochs', 3).stdout

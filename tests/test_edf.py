@@ -2,7 +2,7 @@
 import os,signal,subprocess,sys,time
 import pytest, torch
 from edf_nrr.augment import DSA
-from edf_nrr.core import Distilled, changed
+from edf_nrr.core import Distilled, Normalize, changed
 from edf_nrr.data import digits
 from edf_nrr.edf import METHODS, DistillError, EDFConfig, distill
 from edf_nrr.trajectory import ExpertConfig, record_experts
@@ -54,6 +54,20 @@ def test_every_method_runs_and_is_fixed_by_its_seed(data, experts, method, gradi
 def test_adjoint_and_unrolled_give_the_same_set(data, experts):
     a,b = (distill(data, experts, CFG, iterations=5, gradient=g, show=False) for g in ('adjoint', 'unrolled'))
     assert (a.images-b.images).norm() <= 1e-3*(b.images-b.images.mean()).norm()
+
+def test_cam_model_of_another_class_order_or_input_space(data, experts):
+    "The first expert with its outputs turned round and told so, asked in its own normalisation: the same maps, the same set"
+    cfg,net = changed(CFG, iterations=3, beta=1., cam_interval=1),experts.model(0)
+    net.classifier.weight.data,net.classifier.bias.data,net.classes = net.classifier.weight.data.flip(0),net.classifier.bias.data.flip(0),net.classes[::-1]
+    ref = distill(data, experts, cfg, show=False)
+    assert torch.equal(distill(data, experts, cfg, cam_model=net, show=False).images, ref.images)
+    class Pixels(torch.nn.Module):
+        "The same network on plain pixels"
+        def __init__(self): super().__init__(); self.net,self.classes,self.space = net,net.classes,Normalize([0.], [1.])
+        def forward(self, p): return self.net(data.norm.encode(p))
+    assert torch.allclose(distill(data, experts, cfg, cam_model=Pixels(), show=False).images, ref.images, atol=1e-4)
+    net.classes = ['tench', *net.classes[1:]]
+    with pytest.raises(ValueError, match="no output for \\['9'\\]"): distill(data, experts, cfg, cam_model=net, show=False)
 
 def test_distilled_beats_random_real(data, experts):
     "The promise: ten images that teach more than ten real ones under the same labels and a tuned learning rate"
