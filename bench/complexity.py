@@ -55,6 +55,18 @@ def run_set(name, data, nets, runs, **how):
     print(f"{name}: complexity {res['complexity']:.1%}, full data {np.mean(res['full']):.1%}, " + ', '.join(f'{m} {np.mean(a):.1%}' for m,a in res['accuracy'].items()) + f", {res['seconds']:.0f} s", flush=True)
     return res
 
+def halves_of(data, nets, k, file):
+    "The k easiest and the k hardest classes, chosen once"
+    if not file.exists(): write_json(file, {n: d.classes for n,d in easy_hard(data, nets()[0], {'': data.classes}, k, show=False).items()})
+    return {n.strip('_'): data.only(c) for n,c in read_json(file).items()}
+
+def parts_of(path, fractions, halves, runs):
+    "Name, data and a function that gives networks trained on them: whole sets first"
+    whole = {n: (d := make(), cache(partial(nets_of, d))) for n,make in whole_sets(path, fractions.split(',')).items()}
+    yield from ((n, *o) for n,o in whole.items())
+    for n in REAL if halves else ():
+        for what,part in halves_of(*whole[n], halves, runs/n/'halves.json').items(): yield f'{n}, {what} half',part,partial(nets_of, part)
+
 def rows_of(name, r, students):
     "A row a method: accuracy, kept share of full data, difference to DATM, paired by distillation seed"
     full,per = np.mean(r['full']),{m: np.mean(a, 1) for m,a in r['accuracy'].items()}
@@ -69,28 +81,14 @@ def main(
     seeds:int=5, # Distillations a method and set
     students:int=2, # A distillation
     iterations:int=200, # Of each distillation
-    halves:int=5, # Classes in the easy and hard parts of the real sets
-    only:str='', # Only this set and its parts; writes no results file
+    halves:int=5, # Classes in the easy and hard parts of the real sets; 0: no parts
     runs:str='runs/complexity', # Folder for experts and runs
     out:str='bench/results/complexity.json' # Results file
 ):
     rows,seconds,sets,how = [],0,{},dict(seeds=seeds, students=students, iterations=iterations)
-    for name,make in whole_sets(path, fractions.split(',')).items():
-        if only and name!=only: continue
-        data = make()
-        all_nets = cache(lambda data=data: nets_of(data))
-        parts = {name: (data, all_nets)}
-        if name in REAL:
-            file = Path(runs)/name/'halves.json'
-            if not file.exists():
-                by = easy_hard(data, all_nets()[0], {'classes': data.classes}, halves, show=False)
-                write_json(file, {k: v.classes for k,v in by.items()})
-            for k,classes in read_json(file).items():
-                part = data.only(classes)
-                parts[f"{name}, {k.split('_')[1]} half"] = part,partial(nets_of, part)
-        for n,(d,f) in parts.items():
-            r = run_set(n, d, f, Path(runs)/n, **how)
-            sets[n] = {k: r[k] for k in ('classes', 'n_train', 'complexity', 'by_class', 'flat', 'full')}
-            rows,seconds = rows+rows_of(n, r, students),seconds+r['seconds']
-    if only: return
-    write_results(out, rows, seconds, f'python bench/complexity.py PATH --fractions {fractions} --seeds {seeds} --students {students} --iterations {iterations}', sets=sets, config=dataclasses.asdict(changed(DEMO, iterations=iterations)))
+    for name,data,nets in parts_of(path, fractions, halves, Path(runs)):
+        r = run_set(name, data, nets, Path(runs)/name, **how)
+        sets[name] = {k: r[k] for k in ('classes', 'n_train', 'complexity', 'by_class', 'flat', 'full')}
+        rows,seconds = rows+rows_of(name, r, students),seconds+r['seconds']
+    write_results(out, rows, seconds, f'python bench/complexity.py PATH --fractions {fractions} --seeds {seeds} --students {students} --iterations {iterations} --halves {halves}',
+                  sets=sets, config=dataclasses.asdict(changed(DEMO, iterations=iterations)))
