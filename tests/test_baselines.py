@@ -1,6 +1,6 @@
 "RDED and SRe2L beyond what their notebook shows"
 import pytest, torch, torch.nn.functional as F
-from edf_nrr.baselines import SRE2L, rded, sre2l
+from edf_nrr.baselines import SRE2L, rded, sre2l, surest_crops
 from edf_nrr.core import Distilled, rng
 from edf_nrr.data import cluttered_digits
 from edf_nrr.models import create_model
@@ -21,6 +21,19 @@ def test_rded_tiles_rank_first(data, teacher):
     assert (conf[:,:,:3].amin(1) >= conf[:,:,1:].amax(1)).all()
     assert torch.equal(data.y('train')[syn.history['image']].view(20, 4), syn.labels[:,None].expand(-1, 4))
     assert syn.provenance['method']=='rded' and len(syn.history['image'].unique())==80
+
+def test_rded_keeps_the_surest_crop(data, teacher):
+    "Probabilities of the class for every crop of some images, one image and one crop at a time"
+    from edf_nrr.cidd import CIDDConfig, _views
+    cfg,rows = CIDDConfig(crops=4, scale=(.3, 1.), scoring='resized', seed=5),torch.arange(12)
+    recipes,odds = surest_crops(data, teacher, rows, cfg)
+    views = _views(data, cfg)
+    for n in range(len(rows)):
+        p,drawn = data.pixels('train', rows[n:n+1]),[views.draw(k, rows[n:n+1]) for k in range(4)]
+        with torch.no_grad(): probs = [teacher(data.norm.encode(views.apply(p, r))).softmax(1)[0,data.y('train')[n]].item() for r in drawn]
+        best = max(range(4), key=probs.__getitem__)
+        assert torch.equal(recipes[n], drawn[best][0]) and abs(odds[n].sigmoid().item()-probs[best])<1e-5
+        assert max(probs)>min(probs)
 
 @pytest.mark.parametrize('bad,text', [(dict(ipc=0), 'at least 1'), (dict(tiles=2), 'square'), (dict(pool=5), 'pool=5 is less'), (dict(scale=(0, 1)), '0 < low')])
 def test_rded_refuses(data, teacher, bad, text):

@@ -139,6 +139,13 @@ def test_streamed_is_in_memory(tmp_path, net):
     a,b = [image_folder(tmp_path, 16, val=None, stream=s, device='cpu') for s in (True, False)]
     assert not a.in_memory('train') and torch.equal(complexity(a, net, batch_size=5).scores, complexity(b, net, batch_size=5).scores)
 
+def test_the_peak_counts_as_object_and_the_order_ascends(net):
+    res = complexity(coloured(), net, threshold=1.)
+    maps = cam(net.eval(), coloured().x('train'), net(coloured().x('train')).argmax(1), 'gradcam++')
+    assert torch.allclose(res.scores, 1-(maps==1).sum((1, 2))/256) and res.scores.max()<1
+    by = res.scores[res.order()].tolist()
+    assert by==sorted(by) and sorted(res.order().tolist())==list(range(40))
+
 @pytest.mark.parametrize('change', [dict(method='gradcam'), dict(of='label'), dict(threshold=.4), dict(split='test')])
 def test_another_score_needs_another_folder(tmp_path, net, change):
     complexity(coloured(), net, path=tmp_path)
