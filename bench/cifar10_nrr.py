@@ -1,8 +1,8 @@
 """NRR-DD beside random real images, RDED and SRe2L on CIFAR-10: same teacher, same labels, same students
 
     python bench/cifar10_nrr.py PATH                  # the comparison, 16x16 and a small ConvNet: a good hour on one core, a quarter of it the teacher
-    python bench/cifar10_nrr.py PATH --study choices  # what each inferred choice does, judged on held-out training images: 3 seeds another hour and a half
-    python bench/cifar10_nrr.py PATH --study labels   # sets x kinds of label: 3 seeds, half an hour
+    python bench/cifar10_nrr.py PATH --study choices  # what each inferred choice does, judged on held-out training images: 3 seeds five hours on one core, two of them at 32 pixels
+    python bench/cifar10_nrr.py PATH --study labels   # sets x kinds of label: 3 seeds, an hour
     python bench/cifar10_nrr.py PATH --full           # the paper's size: ResNet-18, 32x32, IPC 1, 10 and 50, for a GPU
 
 PATH is a folder in the Hugging Face layout (train-*.parquet, test*.parquet) or, with --torchvision, where torchvision keeps CIFAR-10.
@@ -54,7 +54,7 @@ def table(**more):
 
 def choices():
     "One choice changed at a time: of refinement from the paper's start, of candidates from the most confident crops"
-    rows = [('start and refinement', s+r, spec(**STARTS[s], nrr=n)) for s in STARTS for r,n in MATRIX.items()] + [('start and refinement', 'SRe2L', spec(start='noise', nrr={}))]
+    rows = [('start' if n is None else 'refinement', s+r, spec(**STARTS[s], nrr=n)) for s in STARTS for r,n in MATRIX.items()] + [('start', 'SRe2L', spec(start='noise', nrr={}))]
     for group,vs in REFINEMENT.items(): rows += [(group, f'{LOW} + NRR, {k} {v}', spec(**STARTS[LOW], nrr={k: v})) for k,v in vs]
     rows += [('candidates', f'{HIGH}, {k} {v}', spec(cidd=STARTS[HIGH]['cidd'] | {k: v})) for k,v in CANDIDATES] + [('candidates', 'CIDD highest, not only correct, tiles 4', spec(cidd=MOSAIC))]
     five = [(s, r) for s in ('random real', LOW, HIGH) for r in ('', ' + NRR') if s+r!='random real + NRR']

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.script import call_parse
 from edf_nrr.cli import DEMO, DEMO_EXPERTS, DEMO_RECIPE
-from edf_nrr.compdd import complexity, easy_hard
+from edf_nrr.compdd import complexity, easy_hard, similar_groups
 from edf_nrr.core import changed, mean_ci, read_json, write_json, write_results
 from edf_nrr.data import cluttered_digits, parquet
 from edf_nrr.edf import compare_matching
@@ -32,9 +32,10 @@ def whole_sets(path, fractions):
     return res | {k: lambda d=d,o=o: parquet(Path(path)/d, size=SIZE, **o) for k,(d,o) in REAL.items()}
 
 def scored(data, nets):
-    "What is known of a set before it is distilled"
+    "What is known of a set before it is distilled; classes that a network sees alike in two groups"
     c = complexity(data, nets[0], show=False)
-    return dict(classes=data.classes, n_train=len(data.train), complexity=c.mean, by_class=c.by_class().tolist(), flat=c.about['flat'], full=[accuracy(n, data) for n in nets]),c
+    return dict(classes=data.classes, n_train=len(data.train), complexity=c.mean, by_class=c.by_class().tolist(), flat=c.about['flat'], groups=similar_groups(data, nets[0], 2),
+                full=[accuracy(n, data) for n in nets])
 
 def distilled(data, seeds, students, iterations, runs):
     "Accuracies of random real and of each method, [seed][student]"
@@ -49,7 +50,7 @@ def run_set(name, data, nets, runs, **how):
     "All of one set, from `runs` if it is there"
     file = runs/'result.json'
     if not file.exists():
-        t0,(about,_) = time.time(),scored(data, nets())
+        t0,about = time.time(),scored(data, nets())
         write_json(file, about | distilled(data, runs=runs, **how) | dict(seconds=time.time()-t0))
     res = read_json(file)
     print(f"{name}: complexity {res['complexity']:.1%}, full data {np.mean(res['full']):.1%}, " + ', '.join(f'{m} {np.mean(a):.1%}' for m,a in res['accuracy'].items()) + f", {res['seconds']:.0f} s", flush=True)
@@ -88,7 +89,7 @@ def main(
     rows,seconds,sets,how = [],0,{},dict(seeds=seeds, students=students, iterations=iterations)
     for name,data,nets in parts_of(path, fractions, halves, Path(runs)):
         r = run_set(name, data, nets, Path(runs)/name, **how)
-        sets[name] = {k: r[k] for k in ('classes', 'n_train', 'complexity', 'by_class', 'flat', 'full')}
+        sets[name] = {k: v for k,v in r.items() if k not in ('accuracy', 'expert', 'seconds')}
         rows,seconds = rows+rows_of(name, r, students),seconds+r['seconds']
     write_results(out, rows, seconds, f'python bench/complexity.py PATH --fractions {fractions} --seeds {seeds} --students {students} --iterations {iterations} --halves {halves}',
                   sets=sets, config=dataclasses.asdict(changed(DEMO, iterations=iterations)))

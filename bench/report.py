@@ -48,14 +48,21 @@ def nrr_table():
         lines.append(f'| {m} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines) + f"\n\n{how('cifar10_nrr')}; teacher {100*at['SRe2L']['teacher']:.1f} % on the judging images."
 
-REFERENCE = {'start and refinement': 'random real', 'candidates': 'CIDD highest', 'weak teacher': 'random real, teacher_epochs 1',
-             'short training': 'random real, epochs 75', 'one image a class': 'random real, ipc 1'}
+REFERENCE = {'start': 'random real', 'candidates': 'CIDD highest', 'weak teacher': 'random real, teacher_epochs 1', 'short training': 'random real, epochs 75',
+             'one image a class': 'random real, ipc 1', '8 pixels': 'random real, size 8', '32 pixels': 'random real, size 32'}
+
+def nrr_matrix():
+    "Starts down, what is refined across"
+    at = by_name('cifar10_nrr_choices')
+    starts,kinds = [m.removesuffix(' + whole image') for m in at if m.endswith(' + whole image')],{'as chosen': '', 'NRR': ' + NRR', 'NRR, no BatchNorm loss': ' + NRR, no BatchNorm loss', 'whole image': ' + whole image', 'critical only': ' + critical only'}
+    lines = ['| start | ' + ' | '.join(kinds) + ' |', '|:--|' + '--:|'*len(kinds)]
+    return '\n'.join(lines + [f'| {s} | ' + ' | '.join(pm(mean_ci(at[s+k]['accuracy'])) for k in kinds.values()) + ' |' for s in starts])
 
 def nrr_choices():
     "A table a group"
     file = here/'results/cifar10_nrr_choices.json'
     groups = dict.fromkeys(o['group'] for o in read_json(file)['rows'])
-    tables = {g: results_table(file, REFERENCE.get(g, 'CIDD lowest correct + NRR'), group=g).data.rsplit('\n\n', 1)[0] for g in groups}
+    tables = {g: nrr_matrix() if g=='refinement' else results_table(file, REFERENCE.get(g, 'CIDD lowest correct + NRR'), group=g).data.rsplit('\n\n', 1)[0] for g in groups}
     return '\n\n'.join(f'**{g}**\n\n{t}' for g,t in tables.items()) + f"\n\n{how('cifar10_nrr_choices')}, judged on 5,000 held-out training images."
 
 def nrr_labels():

@@ -7,13 +7,14 @@ __all__ = ['METHODS', 'EDFConfig', 'preset', 'initial_set', 'DistillError', 'dis
 
 # %% ../nbs/14_edf.ipynb #8e83b6c6
 import dataclasses,math,time
+from functools import partial
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, progress, rng
+from .core import Distilled, Run, changed, progress, rng, total_memory
 from .data import ImageData
 from .trajectory import Experts, draw_segment, fingerprint
-from .matching import adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
+from .matching import adjoint_gradient, draw_batches, forward_fn, graphs_that_fit, unrolled_gradient
 from .cpd import cpd
 from .compdd import in_space
 from .dae import DAE
@@ -53,7 +54,8 @@ class EDFConfig:
     labels:str = 'soft' # 'soft': learned, from the experts' mean logits; 'hard': one-hot
     init:str = 'correct' # 'correct': real images that the first expert classifies right; 'random': any
     augment:DSA|None = DSA() # Differentiable augmentation of the synthetic batches
-    gradient:str = 'adjoint' # 'adjoint': memory of one step; 'unrolled': one graph
+    gradient:str = 'adjoint' # 'adjoint': steps are built again on the way back; 'unrolled': one graph
+    graphs:int|None = None # Adjoint: last steps that are not built again, their graphs are kept; None: as many as a quarter of the machine's memory holds
     max_abs:float = 100. # Stop when a synthetic value exceeds this, in the model's input space
     save_every:int = 100 # Iterations between checkpoints
     eval_every:int|None = None # Iterations between evaluations on test images; None: none
@@ -71,6 +73,7 @@ def _check(self):
         if not v>0: raise ValueError(f'{k} must be positive, got {v}')
     for k,ok in dict(labels=('soft', 'hard'), init=('correct', 'random'), gradient=('adjoint', 'unrolled')).items():
         if getattr(self, k) not in ok: raise ValueError(f'{k} must be one of {ok}, got {getattr(self, k)!r}')
+    if self.graphs is not None and self.graphs<0: raise ValueError(f'graphs is a number of steps, 0 or more, or None, got {self.graphs}')
     if not 0<=self.alpha<1: raise ValueError(f'alpha is the share of parameters to drop, in [0,1), got {self.alpha}')
     if not 0<=self.start_min<self.start_max: raise ValueError(f'start epochs need 0 <= start_min < start_max, got {self.start_min} and {self.start_max}')
     if self.start_now is not None:
@@ -228,10 +231,18 @@ def _draw(cfg, it, n_experts, n, size, device):
     batches,g = draw_batches(n, cfg.batch_syn, cfg.syn_steps, rng(cfg.seed, 'batches', it)),rng(cfg.seed, 'views', it)
     return expert,epoch,[b.to(device) for b in batches],[cfg.augment.draw(len(b), size, g).to(device) if cfg.augment else None for b in batches]
 
-def _matching_gradient(cfg, forward, experts, state, it, labels, keep, device):
+def _graphs(cfg, forward, experts, state, device):
+    "Steps whose graphs the adjoint keeps: what is asked for, or what a quarter of the memory holds, the same on one machine at any time"
+    if cfg.gradient=='unrolled' or cfg.graphs is not None: return min(cfg.graphs or 0, cfg.syn_steps)
+    expert,epoch,batches,views = _draw(cfg, 0, len(experts), len(state['images']), state['images'].shape[-1], device)
+    x = state['images'][batches[0]]
+    probs = x.new_full((len(x), len(experts.classes)), 1/len(experts.classes))
+    return graphs_that_fit(forward, experts.params(expert, epoch, device), x, probs, cfg.syn_steps, cfg.augment, views[0], total_memory(device)//4)
+
+def _matching_gradient(cfg, forward, experts, state, it, labels, keep, graphs, device):
     "Loss and gradients of iteration `it`"
     expert,epoch,batches,views = _draw(cfg, it, len(experts), len(state['images']), state['images'].shape[-1], device)
-    f = adjoint_gradient if cfg.gradient=='adjoint' else unrolled_gradient
+    f = partial(adjoint_gradient, graphs=graphs) if cfg.gradient=='adjoint' else unrolled_gradient
     loss,*grads = f(forward, experts.params(expert, epoch, device), experts.params(expert, epoch+cfg.expert_epochs, device), state['images'],
                     state.get('logits', labels), state['lr'], batches, views, cfg.augment, keep)
     return loss,dict(zip(('images', 'logits', 'lr'), grads)),expert,epoch
@@ -275,8 +286,8 @@ def _start_state(data, experts, cfg):
     if first.logits is not None: state['logits'] = first.logits.clone()
     return state | {f'v_{k}': torch.zeros_like(v) for k,v in state.items()}, first.labels
 
-def _result(data, experts, cfg, state, labels, history, it):
-    about = dict(method=cfg.method, iteration=it, config=dataclasses.asdict(cfg), data=data.name,
+def _result(data, experts, cfg, state, labels, history, it, graphs):
+    about = dict(method=cfg.method, iteration=it, graphs=graphs, config=dataclasses.asdict(cfg), data=data.name,
                  experts=dict(experts.meta['config'], n=len(experts)))
     hist = {k: torch.tensor([float(h[k]) for h in history]) for k in (history[0] if history else {})}
     return Distilled(state['images'].clone(), labels, data.classes, data.norm, state['logits'].clone() if 'logits' in state else None, state['lr'].item(), hist, about)
@@ -297,21 +308,23 @@ class _Distillation:
         saved = self.run.load(data.device) if self.run else None
         if saved: self._resume(*saved)
         if self.it>cfg.iterations: raise ValueError(f'the run in {path} has gone on to iteration {self.it} already, more than iterations={cfg.iterations}: raise it, or choose another path')
-        if not saved: self.state,self.labels = _start_state(data, experts, cfg)
+        if not saved:
+            self.state,self.labels = _start_state(data, experts, cfg)
+            self.graphs = _graphs(cfg, self.forward, experts, self.state, data.device)
         self.good,self.skipped = self.result(),0
     def _resume(self, t, m):
-        self.it,self.labels = m['it'],t.pop('labels')
+        self.it,self.graphs,self.labels = m['it'],m['graphs'],t.pop('labels')
         cols = {k.removeprefix('history.'): t.pop(k).tolist() for k in list(t) if k.startswith('history.')}
         self.history = [dict(zip(cols, v)) for v in zip(*cols.values())]
         if self.dae: self.dae.weights = t.pop('weights', None)
         self.state = t
-    def result(self): return _result(self.data, self.experts, self.cfg, self.state, self.labels, self.history, self.it)
+    def result(self): return _result(self.data, self.experts, self.cfg, self.state, self.labels, self.history, self.it, self.graphs)
     def save(self):
         self.good = self.result()
         if not self.run: return
         t = self.state | dict(labels=self.labels) | {f'history.{k}': torch.tensor([h[k] for h in self.history], dtype=torch.float64) for k in (self.history[0] if self.history else {})}
         if self.dae and self.dae.weights is not None: t['weights'] = self.dae.weights
-        self.run.save(t, dict(it=self.it))
+        self.run.save(t, dict(it=self.it, graphs=self.graphs))
         self.run.log(self.history)
         self.good.save(self.run.path/'distilled.safetensors')
 
@@ -321,7 +334,7 @@ def step(self:_Distillation):
     "One iteration"
     cfg,state = self.cfg,self.state
     weights = self.dae(state['images'], self.labels, self.it) if self.dae else None
-    loss,grads,expert,epoch = _matching_gradient(cfg, self.forward, self.experts, state, self.it, self.labels, self.keep, self.data.device)
+    loss,grads,expert,epoch = _matching_gradient(cfg, self.forward, self.experts, state, self.it, self.labels, self.keep, self.graphs, self.data.device)
     loss,lr = loss.item(),state['lr'].item()
     skip = not loss<=cfg.skip_above
     self.skipped = self.skipped+1 if skip else 0
@@ -359,7 +372,7 @@ def distill(
         if cfg.eval_every and job.it%cfg.eval_every==0:
             job.history[-1]['accuracy'] = evaluate(job.result(), data, experts.arch, 2, eval_recipe, checks=1).mean
         if job.it%cfg.save_every==0 or job.it==cfg.iterations: job.save()
-        bar.comment = f"loss {job.history[-1]['loss']:.3f}, lr {job.history[-1]['lr']:.4f}"
+        bar.comment = f"loss {job.history[-1]['loss']:.3f}, lr {job.history[-1]['lr']:.4f}" + (f', graphs of {job.graphs}/{cfg.syn_steps} steps kept' if cfg.gradient=='adjoint' else '')
     return job.result()
 
 # %% ../nbs/14_edf.ipynb #67a28b86

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['soft_cross_entropy', 'forward_fn', 'draw_batches', 'matching_loss', 'inner_step', 'unrolled_gradient',
-           'adjoint_gradient']
+           'adjoint_gradient', 'graph_bytes', 'graphs_that_fit']
 
-# %% ../nbs/11_matching.ipynb #656be149
+# %% ../nbs/11_matching.ipynb #a0af4297
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 from .models import param_shapes, unflatten
-from .core import rng
+from .core import free_memory, rng
 
 # %% ../nbs/11_matching.ipynb #807a8202
 def soft_cross_entropy(
@@ -99,7 +99,7 @@ def _probs(labels, forward, start, images):
     with torch.no_grad(): k = forward(start, images[:1]).shape[1]
     return F.one_hot(labels, k).to(images.dtype)
 
-# %% ../nbs/11_matching.ipynb #37ef100e
+# %% ../nbs/11_matching.ipynb #149ae330
 def adjoint_gradient(
     forward, # From `forward_fn`
     start, # (P,) expert's parameters at the start
@@ -110,28 +110,72 @@ def adjoint_gradient(
     batches:list, # Indices of each step
     views:list, # Augmentation of each step
     augment=None, # The augmentation
-    keep=None # See `matching_loss`
+    keep=None, # See `matching_loss`
+    graphs:int=0 # Last steps whose graphs are kept; the others are built again on the way back
 )->tuple: # loss, gradient of images, of logits (None for hard labels), of lr
-    "The same numbers as `unrolled_gradient`, to rounding, in the memory of one step: each step is rebuilt on the way back"
+    "The same numbers as `unrolled_gradient`, to rounding, in the memory of as few steps as wanted"
     soft = labels.ndim==2
     logits = labels.detach().requires_grad_(soft)
     probs = _probs(logits, forward, start, images)
-    thetas,fixed = [start.detach()],probs.detach()
-    for idx,view in zip(batches, views):
-        theta = thetas[-1].detach().requires_grad_()
-        thetas.append(inner_step(forward, theta, _augment(augment, view, images[idx]), fixed[idx], lr, create_graph=False).detach())
-    end = thetas[-1].requires_grad_()
+    theta,fixed,held = start.detach(),probs.detach(),[]
+    for i,(idx,view) in enumerate(zip(batches, views)):
+        if i>=len(batches)-graphs:
+            held.append(_step_graph(forward, theta, images[idx], fixed[idx], augment, view))
+            theta = theta - lr*held[-1][0].detach()
+        else:
+            held.append(theta)
+            theta = inner_step(forward, theta.detach().requires_grad_(), _augment(augment, view, images[idx]), fixed[idx], lr, create_graph=False).detach()
+    end = theta.detach().requires_grad_()
     loss = matching_loss(end, start, target, keep)
     v = torch.autograd.grad(loss, end)[0]
     g_images,g_probs,g_lr = torch.zeros_like(images),torch.zeros_like(fixed),torch.zeros_like(lr)
-    for idx,view,theta in zip(reversed(batches), reversed(views), reversed(thetas[:-1])):
-        theta,x,y = theta.requires_grad_(),images[idx].detach().requires_grad_(),fixed[idx].requires_grad_()
-        step = soft_cross_entropy(forward(theta, _augment(augment, view, x)), y)
-        h = (torch.autograd.grad(step, theta, create_graph=True)[0]*v).sum()
-        d_theta,d_x,d_y = torch.autograd.grad(h, (theta, x, y))
+    for idx,view in zip(reversed(batches), reversed(views)):
+        graph = held.pop()
+        g,leaves = graph if isinstance(graph, tuple) else _step_graph(forward, graph, images[idx], fixed[idx], augment, view)
+        h = (g*v).sum()
+        d_theta,d_x,d_y = torch.autograd.grad(h, leaves)
         v = v - lr*d_theta
         g_images.index_add_(0, idx.to(images.device), d_x, alpha=-1)
         g_probs.index_add_(0, idx.to(images.device), d_y, alpha=-1)
         g_lr -= h.detach()
     g_logits = torch.autograd.grad(probs, logits, lr*g_probs)[0] if soft else None
     return loss.detach(), lr*g_images, g_logits, g_lr
+
+def _step_graph(forward, theta, x, probs, augment, view):
+    "Gradient of a step's loss with its graph, and the leaves of that graph: parameters, images, targets"
+    leaves = [o.detach().requires_grad_() for o in (theta, x, probs)]
+    loss = soft_cross_entropy(forward(leaves[0], _augment(augment, view, leaves[1])), leaves[2])
+    return torch.autograd.grad(loss, leaves[0], create_graph=True)[0],leaves
+
+# %% ../nbs/11_matching.ipynb #4baa8aa5
+def graph_bytes(
+    forward, # From `forward_fn`
+    theta, # (P,) parameters
+    x, # (B,C,H,W) images
+    probs, # (B,K) targets
+    augment=None, # The augmentation
+    view=None # Its draw, from `DSA.draw`
+)->int: # Bytes
+    "What the graph of one inner step keeps in memory"
+    seen,own = {},{o.untyped_storage().data_ptr() for o in (theta, x, probs)}
+    def pack(t):
+        s = t.untyped_storage()
+        if s.data_ptr() not in own: seen[s.data_ptr()] = (s.nbytes(), t) # the tensor is held, so that no address is used twice
+        return t
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        graph = _step_graph(forward, theta, x, probs, augment, view)
+    return sum(n for n,_ in seen.values())
+
+def graphs_that_fit(
+    forward, # From `forward_fn`
+    theta, # (P,) parameters
+    x, # (B,C,H,W) images of one step
+    probs, # (B,K) targets
+    steps:int, # Inner steps, N
+    augment=None, # The augmentation
+    view=None, # Its draw
+    memory:int=None # Bytes to use; default: half of what is free
+)->int: # From 0 to `steps`
+    "How many steps may keep their graphs, for `adjoint_gradient`"
+    memory = free_memory(theta.device)/2 if memory is None else memory
+    return min(steps, int(memory//graph_bytes(forward, theta, x, probs, augment, view)))

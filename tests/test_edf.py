@@ -55,6 +55,20 @@ def test_adjoint_and_unrolled_give_the_same_set(data, experts):
     a,b = (distill(data, experts, CFG, iterations=5, gradient=g, show=False) for g in ('adjoint', 'unrolled'))
     assert (a.images-b.images).norm() <= 1e-3*(b.images-b.images.mean()).norm()
 
+def test_kept_graphs_change_memory_alone(data, experts, tmp_path, monkeypatch):
+    "All, some and none of the graphs give one set to rounding; what was chosen stands in the set, and a resumed run keeps to it on a smaller machine"
+    cfg = changed(CFG, iterations=4, save_every=2)
+    some = {k: distill(data, experts, cfg, graphs=k, show=False) for k in (None, 0, 3, 99)}
+    assert [o.provenance['graphs'] for o in some.values()]==[5, 0, 3, 5]
+    ref = some[0].images
+    for o in some.values(): assert (o.images-ref).norm() <= 1e-3*(ref-ref.mean()).norm()
+    distill(data, experts, changed(cfg, iterations=2), path=tmp_path, show=False)
+    monkeypatch.setattr('edf_nrr.edf.total_memory', lambda device: 0)
+    assert distill(data, experts, cfg, show=False).provenance['graphs']==0
+    again = distill(data, experts, cfg, path=tmp_path, show=False)
+    assert again.provenance['graphs']==5 and torch.equal(again.images, some[None].images)
+    with pytest.raises(ValueError, match='0 or more'): changed(cfg, graphs=-1)
+
 def test_cam_model_of_another_class_order_or_input_space(data, experts):
     "The first expert with its outputs turned round and told so, asked in its own normalisation: the same maps, the same set"
     cfg,net = changed(CFG, iterations=3, beta=1., cam_interval=1),experts.model(0)
