@@ -8,19 +8,26 @@ signed = lambda v: '{:+.1f} ± {:.1f}'.format(*(100*o for o in v))
 
 def accuracies(name): return results_table(here/'results'/f'{name}.json').data
 
-def object_fraction():
-    "Accuracy and paired difference to DATM, a row a method, a column pair a fraction"
-    r = read_json(here/'results/object_fraction.json')
-    fs = sorted({o['object_fraction'] for o in r['rows']}, reverse=True)
+def complexity():
+    "What is kept of full-data accuracy, and paired differences to DATM, a row a set from the simplest to the most complex"
+    r = read_json(here/'results/complexity.json')
+    at,sets = {(o['data'], o['method']): o for o in r['rows']},r['sets']
     names = list(dict.fromkeys(o['method'] for o in r['rows']))
-    at = {(o['method'], o['object_fraction']): o for o in r['rows']}
-    lines = ['| method | ' + ' | '.join(f'{f:g}: accuracy, % | to DATM' for f in fs) + ' |', '|:--|' + '--:|--:|'*len(fs)]
-    for m in names:
-        cols = [f'{pm(mean_ci(at[m,f]["per_seed"]))} | {"" if m=="datm" else signed(at[m,f]["minus_datm"])}' for f in fs]
-        lines.append(f'| {m} | ' + ' | '.join(cols) + ' |')
+    lines = ['| set | complexity, % | full data, % | ' + ' | '.join(f'{m} keeps, %' for m in names[:2]) + ' | ' + ' | '.join(f'{m} to DATM, points' for m in names[2:]) + ' |', '|:--|' + '--:|'*(len(names)+2)]
+    for n in sorted(sets, key=lambda n: sets[n]['complexity']):
+        cells = [f"{100*sets[n]['complexity']:.1f}", pm(mean_ci(sets[n]['full'])), *(pm(at[n,m]['kept']) for m in names[:2]), *(signed(at[n,m]['minus_datm']) for m in names[2:])]
+        lines.append(f'| {n} | ' + ' | '.join(cells) + ' |')
     o = r['rows'][0]
-    return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {r['versions']['cores']} CPU cores, of which {r['versions']['threads']} was used; {o['distillation_seeds']} distillations "
-                               f"a method and fraction with {o['students_each']} students each, 95 % intervals over distillations, differences paired by seed.")
+    return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['seconds']:.0f} s for all sets one after another, other work beside them, on {r['versions']['cores']} CPU cores of which {r['versions']['threads']} was used; {o['distillation_seeds']} distillations "
+                               f"a method and set with {o['students_each']} students each, 95 % intervals over distillations, differences paired by seed.")
+
+def matching():
+    "Time as a ratio and peak memory of the gradient's forms"
+    r = read_json(here/'results/matching.json')
+    ns = list(r['rows'][0]['peak_mb'])
+    lines = ['| form | time / unrolled | min–max | ' + ' | '.join(f'MB, N={n}' for n in ns) + ' | difference to unrolled |', '|:--|--:|--:|' + '--:|'*len(ns) + '--:|']
+    lines += [f"| {o['form']} | {o['ratio_median']:.2f} | {o['ratio_min']:.2f}–{o['ratio_max']:.2f} | " + ' | '.join(str(o['peak_mb'][n]) for n in ns) + f" | {o['error']:.0e} |" for o in r['rows']]
+    return '\n'.join(lines) + f"\n\n`{r['command']}`: {r['arch']} at {r['size']} pixels, {r['batch']} images a step, N={r['steps']} for the times, {r['rounds']} turns; float32, {r['versions']['threads']} threads; memory beyond the process's own and the parameters of the steps."
 
 def students():
     r = read_json(here/'results/students.json')
@@ -98,9 +105,13 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 
 10,000 training and 2,000 test images, JPEG-encoded CIFAR-10; one distillation a method. `--full` is the release's size, for a GPU.
 
-## CPD and DAE over the share of the image that the object fills
+## CPD and DAE over scenes of growing complexity
 
-{object_fraction()}
+{complexity()}
+
+## The matching gradient: time and memory
+
+{matching()}
 
 ## Students in one program (vmap) against one after another, seconds as a ratio
 
