@@ -186,3 +186,10 @@ def test_similar_classes_form_groups():
     net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     assert sorted(map(sorted, similar_groups(data, net, 2).values()))==[['blue', 'navy'], ['red', 'rose']]
     with pytest.raises(ValueError, match='no linear layer'): class_features(data, net[:2])
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_on_the_device(net):
+    data = coloured()
+    ref,res = complexity(data, net, of='label'),complexity(data.to('cuda'), net.cuda(), of='label')
+    assert (res.scores-ref.scores).abs().mean()<2/256 and res.scores.device.type=='cpu'
+    assert torch.allclose(class_features(data.to('cuda'), net), class_features(data, net.cpu()), atol=1e-3)
