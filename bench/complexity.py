@@ -2,19 +2,17 @@
 
     python bench/complexity.py PATH
 
-PATH holds cifar10/ and imagenette128/ in the Hugging Face layout. Sets, all at 16x16: cluttered digits at three object fractions; CIFAR-10
-(10,000 images) and ImageNette; and of these two the five classes of lowest and of highest complexity. Complexity is by Grad-CAM++ of a ConvNet
-trained on all images, the students' architecture; its accuracy, mean of three, is what "kept" is relative to. Matching has the demo's settings
-at 200 iterations, one image a class; every seed is another distillation (other initial images, segments, augmentation), paired over the methods,
-with two students each. Finished sets are kept in the folder RUNS: a command that was stopped goes on.
+PATH holds cifar10/ and imagenette128/ in the Hugging Face layout. Sets, all at 16x16: cluttered digits at three object fractions, CIFAR-10
+(10,000 images) and ImageNette. Complexity is by Grad-CAM++ of a ConvNet trained on all images, the students' architecture; its accuracy, mean of
+three, is what "kept" is relative to. Matching has the demo's settings at 200 iterations, one image a class; every seed is another distillation
+(other initial images, segments, augmentation), paired over the methods, with two students each. Finished sets are kept in the folder RUNS: a command that was stopped goes on.
 """
 import dataclasses,time
-from functools import cache,partial
 from pathlib import Path
 import numpy as np
 from fastcore.script import call_parse
 from edf_nrr.cli import DEMO, DEMO_EXPERTS, DEMO_RECIPE
-from edf_nrr.compdd import complexity, easy_hard, similar_groups
+from edf_nrr.compdd import complexity, similar_groups
 from edf_nrr.core import changed, mean_ci, read_json, write_json, write_results
 from edf_nrr.data import cluttered_digits, parquet
 from edf_nrr.edf import compare_matching
@@ -26,7 +24,7 @@ REAL = {'CIFAR-10': ('cifar10', dict(n_train=10000, n_test=2000)), 'ImageNette':
 
 def nets_of(data): return [train_teacher(data, DEMO_EXPERTS.arch, 20, 1e-2, augment=DEMO_RECIPE.augment, seed=s, show=False) for s in range(3)]
 
-def whole_sets(path, fractions):
+def sets_of(path, fractions):
     "Name -> function that gives the data"
     res = {f'digits, object {f}': lambda f=f: cluttered_digits(4000, 1000, size=SIZE, object_fraction=float(f)) for f in fractions}
     return res | {k: lambda d=d,o=o: parquet(Path(path)/d, size=SIZE, **o) for k,(d,o) in REAL.items()}
@@ -46,27 +44,15 @@ def distilled(data, seeds, students, iterations, runs):
         for m,e in evals.items(): per[m].append(e.last)
     return dict(accuracy=per, expert=expert_accuracy(experts, data, 0, experts.epochs[-1:])[0])
 
-def run_set(name, data, nets, runs, **how):
+def run_set(name, make, runs, **how):
     "All of one set, from `runs` if it is there"
     file = runs/'result.json'
     if not file.exists():
-        t0,about = time.time(),scored(data, nets())
-        write_json(file, about | distilled(data, runs=runs, **how) | dict(seconds=time.time()-t0))
+        t0,data = time.time(),make()
+        write_json(file, scored(data, nets_of(data)) | distilled(data, runs=runs, **how) | dict(seconds=time.time()-t0))
     res = read_json(file)
     print(f"{name}: complexity {res['complexity']:.1%}, full data {np.mean(res['full']):.1%}, " + ', '.join(f'{m} {np.mean(a):.1%}' for m,a in res['accuracy'].items()) + f", {res['seconds']:.0f} s", flush=True)
     return res
-
-def halves_of(data, nets, k, file):
-    "The k easiest and the k hardest classes, chosen once"
-    if not file.exists(): write_json(file, {n: d.classes for n,d in easy_hard(data, nets()[0], {'': data.classes}, k, show=False).items()})
-    return {n.strip('_'): data.only(c) for n,c in read_json(file).items()}
-
-def parts_of(path, fractions, halves, runs):
-    "Name, data and a function that gives networks trained on them: whole sets first"
-    whole = {n: (d := make(), cache(partial(nets_of, d))) for n,make in whole_sets(path, fractions.split(',')).items()}
-    yield from ((n, *o) for n,o in whole.items())
-    for n in REAL if halves else ():
-        for what,part in halves_of(*whole[n], halves, runs/n/'halves.json').items(): yield f'{n}, {what} half',part,partial(nets_of, part)
 
 def rows_of(name, r, students):
     "A row a method: accuracy, kept share of full data, difference to DATM, paired by distillation seed"
@@ -82,14 +68,13 @@ def main(
     seeds:int=5, # Distillations a method and set
     students:int=2, # A distillation
     iterations:int=200, # Of each distillation
-    halves:int=5, # Classes in the easy and hard parts of the real sets; 0: no parts
     runs:str='runs/complexity', # Folder for experts and runs
     out:str='bench/results/complexity.json' # Results file
 ):
     rows,seconds,sets,how = [],0,{},dict(seeds=seeds, students=students, iterations=iterations)
-    for name,data,nets in parts_of(path, fractions, halves, Path(runs)):
-        r = run_set(name, data, nets, Path(runs)/name, **how)
+    for name,make in sets_of(path, fractions.split(',')).items():
+        r = run_set(name, make, Path(runs)/name, **how)
         sets[name] = {k: v for k,v in r.items() if k not in ('accuracy', 'expert', 'seconds')}
         rows,seconds = rows+rows_of(name, r, students),seconds+r['seconds']
-    write_results(out, rows, seconds, f'python bench/complexity.py PATH --fractions {fractions} --seeds {seeds} --students {students} --iterations {iterations} --halves {halves}',
+    write_results(out, rows, seconds, f'python bench/complexity.py PATH --fractions {fractions} --seeds {seeds} --students {students} --iterations {iterations}',
                   sets=sets, config=dataclasses.asdict(changed(DEMO, iterations=iterations)))

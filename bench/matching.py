@@ -41,7 +41,7 @@ def _memory(form, arch, size, ipc, n, batch):
 
 @call_parse
 def main(
-    arch:str='convnet_w64', # Network of the experts
+    arch:str='convnet_w32', # Network of the experts
     size:int=32, # Image side
     ipc:int=10, # Images a class, of ten classes
     batch:int=100, # Images a step

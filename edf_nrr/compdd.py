@@ -8,10 +8,9 @@ __all__ = ['SUBSETS', 'imagenet_names', 'imagenet_wnids', 'imagenet_index', 'sub
            'check_complexity', 'complexity', 'show_complexity', 'class_features', 'similar_groups', 'easy_hard']
 
 # %% ../nbs/06_complexity.ipynb #99e38d0c
-import dataclasses
 from functools import lru_cache
 from pathlib import Path
-import numpy as np, torch
+import torch
 from torch import nn
 from .core import Normalize, Run, contact_sheet, digest, progress
 from .data import ImageData, image_folder, pick_classes
