@@ -319,7 +319,7 @@ def _own(model, data, of):
 def _begun(model, data, about, path):
     "Scores that are there already, and the run that keeps them"
     if path is None: return torch.zeros(0, 3),None
-    which = [data.y(about['split']), data.split(about['split']).raw(slice(0, 8))]
+    which = [data.y(about['split']), data.split(about['split']).raw(slice(0, 8)), *data.norm.state().values()]
     run = Run(path, about | dict(model=digest(*model.parameters(), *model.buffers()), images=digest(*which)))
     saved = run.load()
     return saved[0]['scores'] if saved else torch.zeros(0, 3),run

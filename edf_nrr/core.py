@@ -50,19 +50,22 @@ def default_device()->torch.device:
     "CUDA if there is any, else the CPU"
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
+def _memory(device):
+    "Free and total bytes"
+    device,cpu = torch.device(device),psutil.virtual_memory()
+    return torch.cuda.mem_get_info(device) if device.type=='cuda' else (cpu.available, cpu.total)
+
 def free_memory(
     device='cpu' # A torch device
 )->int: # Bytes
     "Memory that can still be taken on `device`"
-    device = torch.device(device)
-    return torch.cuda.mem_get_info(device)[0] if device.type=='cuda' else psutil.virtual_memory().available
+    return _memory(device)[0]
 
 def total_memory(
     device='cpu' # A torch device
 )->int: # Bytes
     "All memory of `device`, which does not change from run to run"
-    device = torch.device(device)
-    return torch.cuda.mem_get_info(device)[1] if device.type=='cuda' else psutil.virtual_memory().total
+    return _memory(device)[1]
 
 def human_bytes(
     n:float # Bytes

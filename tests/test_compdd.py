@@ -152,6 +152,13 @@ def test_another_score_needs_another_folder(tmp_path, net, change):
     complexity(coloured(), net, path=tmp_path)
     with pytest.raises(ValueError, match='another configuration'): complexity(coloured(), net, path=tmp_path, **change)
 
+def test_another_normalisation_needs_another_folder(tmp_path, net):
+    "The network does not know its own space, so it is shown what the data's gives"
+    data = coloured()
+    complexity(data, net, path=tmp_path)
+    other = ImageData(data.train, data.test, data.classes, Normalize([.2, .3, .4], [.5, .6, .7]))
+    with pytest.raises(ValueError, match='another configuration: images'): complexity(other, net, path=tmp_path)
+
 def test_finished_scores_are_not_computed_again(tmp_path, net):
     ref = complexity(coloured(), net, path=tmp_path)
     net.forward = None
