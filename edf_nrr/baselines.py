@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['SRE2L', 'surest_crops', 'rded', 'sre2l']
 
-# %% ../nbs/30_baselines.ipynb #87904de3
+# %% ../nbs/30_baselines.ipynb #6ac098cd
 import torch
 from .core import Distilled, changed, progress, rng
 from .data import ImageData
 from .augment import DSA
-from .cam import evaluating
+from .cam import evaluating, scores_of
 from .compdd import match_classes
 from .cidd import CIDDConfig, as_scored, log_odds, _assembled, _pool_rows, _views
 from .nrr import NRRConfig, refine
 
-# %% ../nbs/30_baselines.ipynb #469057a4
+# %% ../nbs/30_baselines.ipynb #659b49e4
 @torch.no_grad()
 def surest_crops(
     data:ImageData, # Real data
@@ -32,7 +32,7 @@ def surest_crops(
             idx = rows[i:i+batch_size]
             p,y = data.pixels('train', idx),own[data.y('train', idx)]
             recipes = torch.stack([views.draw(k, idx) for k in range(cfg.crops)])
-            odds = torch.stack([log_odds(teacher(as_scored(views.apply(p, r), data.norm, p.shape[-2:], cfg.scoring)), y) for r in recipes]).cpu()
+            odds = torch.stack([log_odds(scores_of(teacher, as_scored(views.apply(p, r), data.norm, p.shape[-2:], cfg.scoring)), y) for r in recipes]).cpu()
             best = odds.argmax(0)
             n = torch.arange(len(best))
             found.append((recipes[best,n], odds[best,n]))

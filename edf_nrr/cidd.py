@@ -6,14 +6,14 @@
 __all__ = ['CIDDConfig', 'crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'choose', 'tile_side', 'mosaic',
            'candidates', 'initialise']
 
-# %% ../nbs/20_cidd.ipynb #59bdfb0f
+# %% ../nbs/20_cidd.ipynb #1258afdd
 import dataclasses,math
 import torch, torch.nn.functional as F
 from .core import Distilled, changed, progress, rng, seed_of
 from .data import ImageData
 from .augment import Views
 from .training import teacher_note
-from .cam import cam, cam_methods, evaluating
+from .cam import cam, cam_methods, evaluating, scores_of
 from .compdd import match_classes
 
 # %% ../nbs/20_cidd.ipynb #507a6e56
@@ -161,7 +161,7 @@ def _pool_rows(data, n, cfg):
 def _views(data, cfg):
     return Views(seed_of(cfg.seed, 'cidd', 'crops'), tile_side(data.size, cfg.tiles), tuple(cfg.scale), (1.,1.), 0.)
 
-# %% ../nbs/20_cidd.ipynb #3bdc1233
+# %% ../nbs/20_cidd.ipynb #2d220535
 @torch.no_grad()
 def candidates(
     data:ImageData, # Real data
@@ -179,9 +179,9 @@ def candidates(
         for i in progress(range(0, len(rows), batch_size), show=show):
             idx = rows[i:i+batch_size]
             p,y = data.pixels('train', idx),own[data.y('train', idx)]
-            maps = cam(teacher, data.norm.encode(p), y, cfg.cam_method, cfg.cam_layer, batch_size, generator=noise)
+            maps = cam(teacher, data.norm.encode(p), y, cfg.cam_method, cfg.cam_layer, generator=noise)
             recipe,ratio = best_crops(maps, idx, views, cfg.crops, cfg.ratio)
-            z = teacher(as_scored(views.apply(p, recipe), data.norm, p.shape[-2:], cfg.scoring))
+            z = scores_of(teacher, as_scored(views.apply(p, recipe), data.norm, p.shape[-2:], cfg.scoring))
             found.append((recipe, ratio, log_odds(z, y).cpu(), (z.argmax(1)==y).cpu()))
     return dict(zip(('recipe', 'ratio', 'odds', 'correct'), map(torch.cat, zip(*found))))
 

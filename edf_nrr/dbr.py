@@ -8,12 +8,12 @@ __all__ = ['LABEL_PRESETS', 'label_views', 'Mixed', 'mixed_views', 'distances', 
            'fit_code', 'distilled_id', 'Labels', 'view_label', 'ask_teacher', 'code_of', 'relabel', 'labels_recipe',
            'train_from_labels', 'Online', 'evaluate_labels']
 
-# %% ../nbs/22_dbr.ipynb #6fe4d048
+# %% ../nbs/22_dbr.ipynb #25aaa370
 import dataclasses,hashlib,math
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .core import Distilled, changed, free_memory, human_bytes, load_tensors, progress, rng, save_tensors
+from .core import Distilled, changed, free_memory, human_bytes, kept_memory, load_tensors, progress, rng, save_tensors
 from .augment import Views, cutmix_apply
 from .data import ImageData
 from .training import RDED_RECIPE, Evaluation, Recipe, student_arch, _hits, _new_student, _optimiser, _student_lr, _test_tensors
@@ -408,7 +408,8 @@ def code_of(
     asks = [(e, idx) for e in range(-(-n//len(syn))) for idx in torch.arange(0, len(syn), max(1, len(syn)//n)).split(batch_size)]
     return fit_code(torch.cat([ask_teacher(teacher, mixed_views(syn, views, e, idx), len(syn.classes)).cpu() for e,idx in asks]), k)
 
-# %% ../nbs/22_dbr.ipynb #bd8bdce5
+# %% ../nbs/22_dbr.ipynb #0525c796
+@kept_memory()
 def relabel(
     syn:Distilled, # A distilled set
     teacher, # A network of the same classes and input space
@@ -447,7 +448,8 @@ def labels_recipe(
     bs = (10 if syn.ipc<10 else 50 if syn.ipc<50 else 100) * (2 if len(syn.classes)>=100 else 1)
     return changed(RDED_RECIPE, **{**dict(epochs=epochs, batch_size=bs, augment=None), **changes})
 
-# %% ../nbs/22_dbr.ipynb #4258ba31
+# %% ../nbs/22_dbr.ipynb #97282963
+@kept_memory()
 def train_from_labels(
     syn:Distilled, # What to train on
     labels, # Its `Labels`, or `Online`
@@ -498,7 +500,8 @@ class Online(Labels):
     def __repr__(self): return f'Online({self.kind}: {self.epochs} epochs of {self.n} images, {len(self.names)} classes)'
     def _packed(self, epoch, idx, mixed): return view_label(ask_teacher(self.teacher, mixed, len(self.names)), mixed.own, self.kind, **self.how)
 
-# %% ../nbs/22_dbr.ipynb #efea4e78
+# %% ../nbs/22_dbr.ipynb #778250a4
+@kept_memory()
 def evaluate_labels(
     syn:Distilled, # What to judge
     labels, # Its `Labels`, or `Online`

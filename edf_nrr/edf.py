@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['METHODS', 'EDFConfig', 'preset', 'initial_set', 'DistillError', 'distill', 'compare_matching']
 
-# %% ../nbs/14_edf.ipynb #8e83b6c6
+# %% ../nbs/14_edf.ipynb #5737a422
 import dataclasses,math,time
 from functools import partial
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, progress, rng, total_memory
+from .core import Distilled, Run, changed, kept_memory, progress, rng, total_memory
 from .data import ImageData
 from .trajectory import Experts, draw_segment, fingerprint
-from .matching import adjoint_gradient, draw_batches, forward_fn, graphs_that_fit, unrolled_gradient
+from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn, graphs_that_fit, unrolled_gradient
 from .cpd import cpd
 from .compdd import in_space
 from .dae import DAE
@@ -22,7 +22,7 @@ from .augment import DSA
 from .models import unflatten
 from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
 
-# %% ../nbs/14_edf.ipynb #ac9e8791
+# %% ../nbs/14_edf.ipynb #276765a9
 @dataclasses.dataclass(frozen=True)
 class EDFConfig:
     "Settings of trajectory matching: EDF, and with alpha=0 and beta=None DATM, with labels='hard' MTT"
@@ -54,7 +54,7 @@ class EDFConfig:
     labels:str = 'soft' # 'soft': learned, from the experts' mean logits; 'hard': one-hot
     init:str = 'correct' # 'correct': real images that the first expert classifies right; 'random': any
     augment:DSA|None = DSA() # Differentiable augmentation of the synthetic batches
-    gradient:str = 'adjoint' # 'adjoint': steps are built again on the way back; 'unrolled': one graph
+    gradient:str = 'adjoint' # 'adjoint': steps are built again on the way back; 'compiled': and compiled; 'unrolled': one graph
     graphs:int|None = None # Adjoint: last steps that are not built again, their graphs are kept; None: as many as a quarter of the machine's memory holds
     max_abs:float = 100. # Stop when a synthetic value exceeds this, in the model's input space
     save_every:int = 100 # Iterations between checkpoints
@@ -64,16 +64,17 @@ class EDFConfig:
     seed:int = 0 # Fixes everything
     def __post_init__(self): _check(self)
 
-# %% ../nbs/14_edf.ipynb #c7a51f4b
+# %% ../nbs/14_edf.ipynb #efa5b2a0
 def _check(self):
     "Refuse settings that cannot work"
     positive = dict(ipc=self.ipc, iterations=self.iterations, syn_steps=self.syn_steps, expert_epochs=self.expert_epochs, lr_init=self.lr_init,
                     lr_min=self.lr_min, batch_syn=self.batch_syn, save_every=self.save_every, cam_interval=self.cam_interval, skip_above=self.skip_above)
     for k,v in positive.items():
         if not v>0: raise ValueError(f'{k} must be positive, got {v}')
-    for k,ok in dict(labels=('soft', 'hard'), init=('correct', 'random'), gradient=('adjoint', 'unrolled')).items():
+    for k,ok in dict(labels=('soft', 'hard'), init=('correct', 'random'), gradient=('adjoint', 'compiled', 'unrolled')).items():
         if getattr(self, k) not in ok: raise ValueError(f'{k} must be one of {ok}, got {getattr(self, k)!r}')
     if self.graphs is not None and self.graphs<0: raise ValueError(f'graphs is a number of steps, 0 or more, or None, got {self.graphs}')
+    if self.graphs is not None and self.gradient!='adjoint': raise ValueError(f"graphs={self.graphs} is for gradient='adjoint', not {self.gradient!r}: leave it out")
     if not 0<=self.alpha<1: raise ValueError(f'alpha is the share of parameters to drop, in [0,1), got {self.alpha}')
     if not 0<=self.start_min<self.start_max: raise ValueError(f'start epochs need 0 <= start_min < start_max, got {self.start_min} and {self.start_max}')
     if self.start_now is not None:
@@ -224,7 +225,7 @@ def initial_set(
     logits = (z*trust).sum(0)/trust.sum(0)
     return Distilled(x, labels, data.classes, data.norm, logits if soft else None, provenance=dict(method='initial images', ipc=ipc, seed=seed))
 
-# %% ../nbs/14_edf.ipynb #214b7e2c
+# %% ../nbs/14_edf.ipynb #9dde6e99
 def _draw(cfg, it, n_experts, n, size, device):
     "Everything random of iteration `it`"
     expert,epoch = draw_segment(it, n_experts, cfg.seed, start_min=cfg.start_min, start_max=cfg.start_max, start_now=cfg.start_now, expand_until=cfg.expand_until)
@@ -233,7 +234,7 @@ def _draw(cfg, it, n_experts, n, size, device):
 
 def _graphs(cfg, forward, experts, state, device):
     "Steps whose graphs the adjoint keeps: what is asked for, or what a quarter of the memory holds, the same on one machine at any time"
-    if cfg.gradient=='unrolled' or cfg.graphs is not None: return min(cfg.graphs or 0, cfg.syn_steps)
+    if cfg.gradient!='adjoint' or cfg.graphs is not None: return min(cfg.graphs or 0, cfg.syn_steps)
     expert,epoch,batches,views = _draw(cfg, 0, len(experts), len(state['images']), state['images'].shape[-1], device)
     x = state['images'][batches[0]]
     probs = x.new_full((len(x), len(experts.classes)), 1/len(experts.classes))
@@ -242,7 +243,7 @@ def _graphs(cfg, forward, experts, state, device):
 def _matching_gradient(cfg, forward, experts, state, it, labels, keep, graphs, device):
     "Loss and gradients of iteration `it`"
     expert,epoch,batches,views = _draw(cfg, it, len(experts), len(state['images']), state['images'].shape[-1], device)
-    f = partial(adjoint_gradient, graphs=graphs) if cfg.gradient=='adjoint' else unrolled_gradient
+    f = unrolled_gradient if cfg.gradient=='unrolled' else partial(adjoint_gradient, graphs=graphs)
     loss,*grads = f(forward, experts.params(expert, epoch, device), experts.params(expert, epoch+cfg.expert_epochs, device), state['images'],
                     state.get('logits', labels), state['lr'], batches, views, cfg.augment, keep)
     return loss,dict(zip(('images', 'logits', 'lr'), grads)),expert,epoch
@@ -292,7 +293,7 @@ def _result(data, experts, cfg, state, labels, history, it, graphs):
     hist = {k: torch.tensor([float(h[k]) for h in history]) for k in (history[0] if history else {})}
     return Distilled(state['images'].clone(), labels, data.classes, data.norm, state['logits'].clone() if 'logits' in state else None, state['lr'].item(), hist, about)
 
-# %% ../nbs/14_edf.ipynb #98deaea6
+# %% ../nbs/14_edf.ipynb #cd584fb0
 def _identity(cfg, data, experts):
     "What must agree for a run to go on; it may be made longer, and saved or evaluated more often"
     free = 'iterations', 'save_every', 'eval_every'
@@ -302,7 +303,7 @@ class _Distillation:
     "State of one run of `distill`: where it is, what it saves, how it goes on"
     def __init__(self, data, experts, cfg, path, dae):
         self.data,self.experts,self.cfg,self.dae,self.it,self.history = data,experts,cfg,dae,0,[]
-        self.forward = forward_fn(experts.net().to(data.device))
+        self.forward = (CompiledStep if cfg.gradient=='compiled' else forward_fn)(experts.net().to(data.device))
         self.keep = cpd(cfg.alpha, experts.shapes if cfg.cpd_per_layer else None)
         self.run = Run(path, _identity(cfg, data, experts)) if path else None
         saved = self.run.load(data.device) if self.run else None
@@ -347,7 +348,8 @@ def step(self:_Distillation):
     self.history.append(dict(it=self.it, loss=loss, lr=lr, biggest=biggest, expert=expert, start=epoch, skipped=int(skip), accuracy=math.nan))
     self.it += 1
 
-# %% ../nbs/14_edf.ipynb #9dda8100
+# %% ../nbs/14_edf.ipynb #e27acf86
+@kept_memory()
 def distill(
     data:ImageData, # Real data
     experts:Experts, # Recorded on it with `record_experts`

@@ -6,13 +6,14 @@
 __all__ = ['MASKS', 'NRRConfig', 'nrr_mask', 'bn_terms', 'mixed_groups', 'free_step', 'pixel_bounds', 'masked_step', 'nrr_loss',
            'refine']
 
-# %% ../nbs/21_nrr.ipynb #119d066e
+# %% ../nbs/21_nrr.ipynb #2635741c
 import dataclasses,math
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, digest, progress, rng
+from .core import Distilled, Run, changed, digest, kept_memory, progress, rng
 from .augment import DSA, Views
 from .training import teacher_note
 from .cam import cam, cam_methods, evaluating
@@ -64,7 +65,22 @@ def nrr_mask(
     if kind=='critical': return (soft<=0).to(maps)
     return soft/eps if kind=='scaled' else soft
 
-# %% ../nbs/21_nrr.ipynb #b1f40543
+# %% ../nbs/21_nrr.ipynb #a729dd09
+class _Statistics(torch.autograd.Function):
+    "Biased variance and mean of each channel of (N,C,...)"
+    @staticmethod
+    def forward(ctx, x):
+        rows = x.transpose(0, 1).flatten(1)
+        ctx.save_for_backward(x, rows.mean(1))
+        return torch.var_mean(rows, 1, correction=0)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_var, g_mean):
+        x,mean = ctx.saved_tensors
+        n,col = x.numel()//x.shape[1],lambda o: o.view(-1, *[1]*(x.ndim-2))
+        return (x-col(mean)).mul_(col(2./n*g_var)).add_(col(g_mean/n))
+
+# %% ../nbs/21_nrr.ipynb #b73e3635
 @contextmanager
 def bn_terms(
     model, # Network with BatchNorm layers that keep running statistics
@@ -73,8 +89,7 @@ def bn_terms(
     "Distance of the batch's statistics to the running ones, layer by layer (Yin et al. 2020, eq. 4)"
     terms = []
     def hook(layer, inputs):
-        x = inputs[0].transpose(0, 1).flatten(1)
-        var,mean = torch.var_mean(x, 1, correction=0)
+        var,mean = _Statistics.apply(inputs[0])
         term = torch.linalg.vector_norm(var-layer.running_var) + torch.linalg.vector_norm(mean-layer.running_mean)
         terms.append(term if terms else first*term)
     handles = [m.register_forward_pre_hook(hook) for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
@@ -160,12 +175,13 @@ def _preflight(syn, teacher, cfg):
     pixel_bounds(syn.norm, syn.images)
     return own
 
-# %% ../nbs/21_nrr.ipynb #374351c8
+# %% ../nbs/21_nrr.ipynb #100efe9f
 class _Refinement:
     "State of one run of `refine`"
     def __init__(self, syn, teacher, cfg, path):
         self.syn,self.teacher,self.cfg,self.own = syn,teacher,cfg,_preflight(syn, teacher, cfg)
         self.groups,self.bounds = mixed_groups(syn.labels, cfg.batch_size, cfg.seed),pixel_bounds(syn.norm, syn.images)
+        self.at = [o.to(syn.images.device) for o in self.groups]
         n = len(self.groups)*cfg.iterations
         self.images,self.log,self.done = syn.images.detach().clone(),torch.zeros(n, 2, device=syn.images.device),0
         self.run = None
@@ -185,7 +201,7 @@ class _Refinement:
         maps = cam(self.teacher, self.images[idx], self.own[idx], self.cfg.cam_method, self.cfg.cam_layer, generator=noise)
         return nrr_mask(maps, self.cfg.eps, self.cfg.mask)
 
-# %% ../nbs/21_nrr.ipynb #c21f86ea
+# %% ../nbs/21_nrr.ipynb #ce8f7982
 @patch
 def seen(self:_Refinement, x, idx, it):
     "The images as the teacher sees them at iteration `it`"
@@ -201,12 +217,13 @@ def step(self:_Refinement):
     idx = self.groups[group]
     if it==0: self.start(idx)
     elif cfg.cam_refresh and it%cfg.cam_refresh==0: self.state['mask'] = self.mask(idx, it)
-    s,x = self.state,self.images[idx].requires_grad_()
+    s,at = self.state,self.at[group]
+    x = self.images[at].requires_grad_()
     with torch.enable_grad():
-        ce,bn = nrr_loss(self.teacher, self.seen(x, idx, it), self.own[idx], cfg.alpha_bn, cfg.first_bn_multiplier)
+        ce,bn = nrr_loss(self.teacher, self.seen(x, idx, it), self.own[at], cfg.alpha_bn, cfg.first_bn_multiplier)
         g, = torch.autograd.grad(ce+cfg.alpha_bn*bn, x)
     x,lr = x.detach(),cfg.lr*.5*(1+math.cos(math.pi*it/cfg.iterations))
-    self.images[idx] = masked_step(x, free_step(x, g, s['m'], s['v'], it+1, lr, cfg), s['mask'], *self.bounds)
+    self.images[at] = masked_step(x, free_step(x, g, s['m'], s['v'], it+1, lr, cfg), s['mask'], *self.bounds)
     self.log[self.done] = torch.stack([ce.detach(), bn.detach()]).to(self.log)
     self.done += 1
 
@@ -227,7 +244,7 @@ def result(self:_Refinement):
     about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=cfg.seed, teacher=teacher_note(self.teacher), config=dataclasses.asdict(cfg), start=syn.provenance)
     return Distilled(self.images, syn.labels, syn.classes, syn.norm, history=dict(ce=ce.contiguous(), bn=bn.contiguous()), provenance=about)
 
-# %% ../nbs/21_nrr.ipynb #207abe59
+# %% ../nbs/21_nrr.ipynb #b2e3c654
 def refine(
     syn:Distilled, # What to start from, such as the set of `initialise`
     teacher, # Network with `.classes` in the set's input space and on its device
@@ -240,7 +257,7 @@ def refine(
     cfg = changed(cfg, **changes)
     job = _Refinement(syn, teacher, cfg, path)
     bar = progress(range(job.done, len(job.groups)*cfg.iterations), show=show)
-    with evaluating(teacher), torch.no_grad():
+    with evaluating(teacher), torch.no_grad(), kept_memory():
         for _ in bar:
             job.step()
             if job.done%cfg.iterations%cfg.save_every==0:

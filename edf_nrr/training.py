@@ -7,13 +7,13 @@ __all__ = ['DATM_RECIPE', 'RDED_RECIPE', 'Recipe', 'accuracy', 'train_teacher', 
            'target_probs', 'student_arch', 'train_student', 'random_real', 'mean_logits', 'train_students',
            'Evaluation', 'evaluate', 'tune_lr']
 
-# %% ../nbs/04_training.ipynb #f717964b
+# %% ../nbs/04_training.ipynb #fd0d9ba7
 import dataclasses,math
 from functools import partial
 import numpy as np, torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, stack_module_state, vmap
-from .core import Distilled, changed, input_space, load_tensors, mean_ci, progress, rng, save_tensors, seed_of
+from .core import Distilled, changed, input_space, kept_memory, load_tensors, mean_ci, progress, rng, save_tensors, seed_of
 from .data import ImageData
 from .models import create_model
 from .augment import DSA
@@ -86,7 +86,7 @@ def _learner_dls(data, batch_size, augment, seed):
             return chunked(b, self.bs, self.drop_last)
     return DataLoaders(Batches('train', True), Batches('test', False), device=data.device)
 
-# %% ../nbs/04_training.ipynb #d5088a62
+# %% ../nbs/04_training.ipynb #5b7e4d4d
 def train_teacher(
     data:ImageData, # Real data
     arch='convnet_bn', # Network, see `create_model`
@@ -104,9 +104,10 @@ def train_teacher(
     from fastai.metrics import accuracy as fastai_accuracy
     net = create_model(arch, data.n_classes, data.size, data.channels, seed=seed_of(seed, 'teacher', 'init')).to(data.device)
     learn = Learner(_learner_dls(data, batch_size, augment, seed), net, loss_func=CrossEntropyLossFlat(), metrics=fastai_accuracy)
-    if show: learn.fit_one_cycle(epochs, lr)
-    else:
-        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
+    with kept_memory():
+        if show: learn.fit_one_cycle(epochs, lr)
+        else:
+            with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
     net.classes,net.space,net.accuracy = list(data.classes),data.norm,accuracy(net, data)
     net.about = dict(arch=arch, size=data.size, channels=data.channels)
     if net.accuracy < 1.5/data.n_classes: raise ValueError(f'the teacher is right on {net.accuracy:.1%} of the test images, chance is {1/data.n_classes:.1%}: '
@@ -164,7 +165,7 @@ def _step_inputs(syn, probs, recipe, seed, epoch):
         x = syn.images[idx]
         yield recipe.augment(x, views) if recipe.augment else x, probs[idx]
 
-# %% ../nbs/04_training.ipynb #587f689f
+# %% ../nbs/04_training.ipynb #fb9e953c
 def student_arch(
     syn:Distilled, # A distilled set
     arch=None # A network, see `create_model`; None: the one the set was distilled with
@@ -181,6 +182,7 @@ def _optimiser(recipe, params, lr):
     if recipe.optimiser=='adamw': return torch.optim.AdamW(params, lr=lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(params, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
+@kept_memory()
 def train_student(
     syn:Distilled, # What to train on
     arch=None, # Network, see `create_model`; None: the one the set was distilled with
@@ -226,7 +228,8 @@ def mean_logits(
     "Mean of the models' raw scores: the soft labels of an ensemble"
     return torch.stack([m(x) for m in models]).mean(0)
 
-# %% ../nbs/04_training.ipynb #2fbced63
+# %% ../nbs/04_training.ipynb #e6ff287e
+@kept_memory()
 def train_students(
     syn:Distilled, # What to train on
     arch=None, # Network, see `create_model`; None: the one the set was distilled with
@@ -294,7 +297,8 @@ def _test_tensors(data):
     xs,ys = zip(*data.batches('test', 1000))
     return torch.cat(xs),torch.cat(ys)
 
-# %% ../nbs/04_training.ipynb #fec3ed34
+# %% ../nbs/04_training.ipynb #4593d088
+@kept_memory()
 def evaluate(
     syn:Distilled, # What to judge
     data:ImageData, # Real data with the same classes and input space; its test images are the judge

@@ -6,13 +6,13 @@
 __all__ = ['MTT_EXPERTS', 'FTD_EXPERTS', 'gsam_gradient', 'ExpertConfig', 'store_bytes', 'fingerprint', 'record_experts',
            'Experts', 'expert_accuracy', 'start_range', 'draw_segment']
 
-# %% ../nbs/10_trajectory.ipynb #c0aee89e
+# %% ../nbs/10_trajectory.ipynb #15b4709b
 import dataclasses,hashlib,math,shutil
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from .core import changed, human_bytes, load_tensors, progress, read_json, rng, save_tensors, seed_of, write_json
+from .core import changed, human_bytes, kept_memory, load_tensors, progress, read_json, rng, save_tensors, seed_of, write_json
 from .data import ImageData
 from .models import create_model, flatten_params, param_shapes, unflatten
 from .augment import DSA
@@ -32,7 +32,7 @@ def gsam_gradient(
     along = sum((a*b).sum() for a,b in zip(g1, g2)) / (sum(b.square().sum() for b in g2)+eps)
     return [b - alpha*(a - along*b) for a,b in zip(g1, g2)]
 
-# %% ../nbs/10_trajectory.ipynb #261b47cf
+# %% ../nbs/10_trajectory.ipynb #06f3d4f6
 @dataclasses.dataclass(frozen=True)
 class ExpertConfig:
     "How experts are trained and stored"
@@ -50,6 +50,8 @@ class ExpertConfig:
     keep:int|None = None # Store epochs 0..keep and the last; None: all
     dtype:str = 'float32' # Of the store: 'float32', 'bfloat16' or 'float16'
     seed:int = 0 # Fixes everything
+    amp:bool = False # Network passes in bfloat16 where autocast has them? Parameters and steps stay float32
+    compile:bool = False # Passes through torch.compile? It starts slowly, needs a C++ compiler, and rounds in another order
 
     def __post_init__(self):
         if self.rule not in ('sgd', 'gsam'): raise ValueError(f"rule must be 'sgd' or 'gsam', got {self.rule!r}")
@@ -76,24 +78,29 @@ def store_bytes(
     "Disk that the experts of `cfg` will take"
     return cfg.n * len(cfg.kept) * n_params * _dtypes[cfg.dtype].itemsize
 
-# %% ../nbs/10_trajectory.ipynb #b27a4c4d
-def _loss_grad(net, names, x, y):
+# %% ../nbs/10_trajectory.ipynb #4188e160
+def _forward(net, cfg):
+    "Function of parameters and images: the scores of a network like `net`"
+    names = [k for k,_ in net.named_parameters()]
+    def f(params, x):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.amp): return torch.func.functional_call(net, dict(zip(names, params)), (x,)).float()
+    return torch.compile(f, dynamic=False) if cfg.compile else f
+
+def _loss_grad(forward, x, y):
     def f(params):
         params = [p.detach().requires_grad_() for p in params]
-        out = torch.func.functional_call(net, dict(zip(names, params)), (x,))
-        return list(torch.autograd.grad(F.cross_entropy(out, y), params))
+        return list(torch.autograd.grad(F.cross_entropy(forward(params, x), y), params))
     return f
 
-def _epoch(net, params, velocity, data, cfg, expert, epoch):
+def _epoch(forward, params, velocity, data, cfg, expert, epoch):
     "One pass over the real data; changes `params` and `velocity` in place"
-    names = [k for k,_ in net.named_parameters()]
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
     order = torch.randperm(len(y), generator=g).to(y.device)
     views = rng(cfg.seed, 'expert', expert, 'view', epoch)
     for idx in order.split(cfg.batch_size):
         x = data.x('train', idx)
         if cfg.augment: x = cfg.augment(x, views)
-        f = _loss_grad(net, names, x, y[idx])
+        f = _loss_grad(forward, x, y[idx])
         grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
         if cfg.weight_decay: torch._foreach_add_(grads, params, alpha=cfg.weight_decay)
         if cfg.momentum:
@@ -102,8 +109,8 @@ def _epoch(net, params, velocity, data, cfg, expert, epoch):
             grads = velocity
         torch._foreach_add_(params, grads, alpha=-cfg.lr)
 
-# %% ../nbs/10_trajectory.ipynb #87ae3049
-def _record_one(data, cfg, path, i, comment):
+# %% ../nbs/10_trajectory.ipynb #d436367b
+def _record_one(data, cfg, path, i, comment, forward):
     "Record expert `i` into `path/expert_0000.safetensors`, going on from what a killed run left"
     dest,part = path/f'expert_{i:04d}.safetensors',path/f'expert_{i:04d}.part'
     if dest.exists(): return
@@ -117,7 +124,7 @@ def _record_one(data, cfg, path, i, comment):
     velocity = [v.clone() for v in velocity] if velocity else [torch.zeros_like(p) for p in params]
     flat = lambda ts: torch.cat([t.flatten() for t in ts])
     for epoch in range(done+1, cfg.epochs+1):
-        if epoch: _epoch(net, params, velocity, data, cfg, i, epoch)
+        if epoch: _epoch(forward, params, velocity, data, cfg, i, epoch)
         if epoch in cfg.kept: save_tensors(part/f'epoch_{epoch:04d}.safetensors', dict(params=flat(params).to(_dtypes[cfg.dtype])), {})
         if not all(bool(p.isfinite().all()) for p in params): raise ValueError(f'expert {i} has non-finite parameters after epoch {epoch}: lower lr (now {cfg.lr})')
         save_tensors(part/'state.safetensors', dict(params=flat(params), velocity=flat(velocity)), dict(epoch=epoch))
@@ -139,12 +146,13 @@ def _describe(data, cfg, shapes):
     return dict(config=config, classes=data.classes, size=data.size, channels=data.channels, data=data.name,
                 norm=fingerprint(data.norm), shapes={k: list(v) for k,v in shapes.items()}, epochs=cfg.kept, n_train=len(data.train))
 
-# %% ../nbs/10_trajectory.ipynb #feb486b8
+# %% ../nbs/10_trajectory.ipynb #e826f8ed
 def _open_store(path, desc):
     "Write the description of the store, or check that the one there agrees"
     f = path/'experts.json'
     if not f.exists(): return write_json(f, desc)
-    flat = lambda d: {**{k: v for k,v in d.items() if k!='config'}, **{f'config.{k}': v for k,v in d['config'].items() if k!='n'}}
+    start = dataclasses.asdict(ExpertConfig()) # of settings that an older store does not know
+    flat = lambda d: {**{k: v for k,v in d.items() if k!='config'}, **{f'config.{k}': v for k,v in (start|d['config']).items() if k!='n'}}
     old,new = flat(read_json(f)),flat(desc)
     new = {k: list(v) if isinstance(v, tuple) else v for k,v in new.items()}
     diff = sorted(k for k in old.keys()|new.keys() if old.get(k)!=new.get(k))
@@ -160,7 +168,7 @@ def record_experts(
 ):
     "Train experts on `data` and keep their trajectories (MTT, section 3.1; FTD for rule='gsam')"
     cfg,path = changed(cfg, **changes),Path(path)
-    net = create_model(cfg.arch, data.n_classes, data.size, data.channels, seed=0)
+    net = create_model(cfg.arch, data.n_classes, data.size, data.channels, seed=0).to(data.device)
     if any(b.is_floating_point() for b in net.buffers()):
         raise ValueError(f'{cfg.arch} keeps running statistics, which are not parameters and cannot be matched: use an instance-norm network such as "convnet"')
     shapes = param_shapes(net)
@@ -173,7 +181,9 @@ def record_experts(
     if show: print(f'{cfg.n} experts x {len(cfg.kept)} epochs x {n_params:,} parameters: {human_bytes(need)} on disk, one expert in memory at a time: {human_bytes(need/cfg.n)}')
     bar = progress(range(cfg.n), show=show)
     def comment(i, epoch): bar.comment = f'expert {i}, epoch {epoch}/{cfg.epochs}'
-    for i in bar: _record_one(data, cfg, path, i, comment)
+    forward = _forward(net, cfg)
+    with kept_memory():
+        for i in bar: _record_one(data, cfg, path, i, comment, forward)
     return Experts(path)
 
 # %% ../nbs/10_trajectory.ipynb #76b9a4cc

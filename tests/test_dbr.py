@@ -1,5 +1,6 @@
 "Labels of views: faults and promises"
 import math,subprocess,sys
+from pathlib import Path
 from statistics import NormalDist
 import pytest, torch
 from safetensors.torch import load_file, save_file
@@ -152,6 +153,30 @@ def test_stored_labels_hold_in_another_process(syn, teacher, tmp_path, kind):
     out = subprocess.run([sys.executable, '-c', src], capture_output=True, text=True, check=True).stdout
     here = train_from_labels(syn, labels, 'convnet_d1_w8', 4)
     assert float(out)==sum(p.double().sum() for p in here.parameters()).item()
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='needs /proc')
+@pytest.mark.parametrize('kind', ['soft', 'topk'])
+def test_a_large_store_is_read_where_it_lies(tmp_path, kind):
+    "Memory of its own hardly grows while a student reads a store of 300 MB, and the file is mapped"
+    d = torch.rand(500, 1000, 300 if kind=='soft' else 200).half()
+    classes = torch.zeros(d.shape, dtype=torch.uint8) if kind=='topk' else None
+    Labels(kind, Views(0, 8), d, classes, [str(i) for i in range(300)], 'x'*32).save(tmp_path/'l.safetensors')
+    src = f'''if 1:
+        import torch
+        from pathlib import Path
+        from edf_nrr.dbr import Labels, Mixed
+        m = Mixed(torch.zeros(100, 1), torch.zeros(100, 2, dtype=torch.int64), torch.zeros(100))
+        def own(): return next(int(l.split()[1]) for l in Path('/proc/self/status').read_text().splitlines() if l.startswith('RssAnon'))
+        def read(labels, e): return sum(labels.target(e, idx, m).d.double().sum() for idx in torch.arange(1000).split(100)).item()
+        read(Labels('soft', None, torch.rand(1, 1000, 300).half(), None, [str(i) for i in range(300)], ''), 0)
+        before = own()
+        labels = Labels.load({str(tmp_path/"l.safetensors")!r})
+        opened,some = own(),[read(labels, e) for e in range(0, 500, 5)]
+        print(opened-before, own()-before, some[7])'''
+    opened,after,value = map(float, subprocess.run([sys.executable, '-c', src], capture_output=True, text=True, check=True).stdout.split())
+    assert (tmp_path/'l.safetensors').stat().st_size>290e6
+    assert opened<20_000 and after<40_000, f'{opened/1e3:.0f} MB after opening, {after/1e3:.0f} MB after reading' # kB
+    assert value==pytest.approx(d[35].double().sum().item(), rel=1e-9)
 
 def test_online_checks_too(syn, teacher):
     online = Online(syn, teacher, epochs=2)

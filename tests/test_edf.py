@@ -1,5 +1,5 @@
 "Distillation from end to end, and how it fails"
-import os,signal,subprocess,sys,time
+import os,shutil,signal,subprocess,sys,time
 import pytest, torch
 from edf_nrr.augment import DSA
 from edf_nrr.core import Distilled, Normalize, changed
@@ -11,6 +11,8 @@ from edf_nrr.training import Recipe, evaluate, random_real, tune_lr
 UPRIGHT = DSA('color_crop_cutout_scale_rotate')
 CFG = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, start_now=None, expand_until=None, start_max=3,
                 batch_syn=100, skip_above=2., cam_interval=7, save_every=3, augment=UPRIGHT)
+
+needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 
 @pytest.fixture(scope='module')
 def data(): return digits(device='cpu')
@@ -51,9 +53,22 @@ def test_every_method_runs_and_is_fixed_by_its_seed(data, experts, method, gradi
     assert torch.equal(a.images, b.images) and not torch.equal(a.images, c.images)
     assert (a.logits is None)==(method=='mtt')
 
-def test_adjoint_and_unrolled_give_the_same_set(data, experts):
-    a,b = (distill(data, experts, CFG, iterations=5, gradient=g, show=False) for g in ('adjoint', 'unrolled'))
+@pytest.mark.parametrize('gradient', ['adjoint', pytest.param('compiled', marks=needs_compiler)])
+def test_every_gradient_gives_the_unrolled_set(data, experts, gradient):
+    a,b = (distill(data, experts, CFG, iterations=5, gradient=g, show=False) for g in (gradient, 'unrolled'))
     assert (a.images-b.images).norm() <= 1e-3*(b.images-b.images.mean()).norm()
+
+@needs_compiler
+def test_a_compiled_run_is_fixed_by_its_seed_and_resumes(data, experts, tmp_path):
+    cfg = changed(CFG, iterations=4, save_every=2, gradient='compiled', batch_syn=7) # the last batch of a pass is smaller
+    whole = distill(data, experts, cfg, show=False)
+    distill(data, experts, changed(cfg, iterations=2), path=tmp_path, show=False)
+    assert torch.equal(distill(data, experts, cfg, path=tmp_path, show=False).images, whole.images)
+
+def test_what_cannot_be_compiled_is_said_before_the_first_iteration(data, experts, monkeypatch):
+    for k,v in {'cpp.cxx': ('/no/such/compiler',), 'force_disable_caches': True}.items(): monkeypatch.setattr(f'torch._inductor.config.{k}', v)
+    with pytest.raises(RuntimeError, match="gradient='adjoint'"): distill(data, experts, CFG, gradient='compiled', show=False)
+    with pytest.raises(ValueError, match='leave it out'): changed(CFG, gradient='compiled', graphs=2)
 
 def test_kept_graphs_change_memory_alone(data, experts, tmp_path, monkeypatch):
     "All, some and none of the graphs give one set to rounding; what was chosen stands in the set, and a resumed run keeps to it on a smaller machine"

@@ -1,9 +1,9 @@
 "Recording experts: what a notebook cell should not carry"
-import os,signal,subprocess,sys,time
+import os,shutil,signal,subprocess,sys,time
 from pathlib import Path
 import pytest, torch
 from edf_nrr.augment import DSA
-from edf_nrr.core import read_json
+from edf_nrr.core import changed, read_json, write_json
 from edf_nrr.data import cluttered_digits, digits
 from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
 
@@ -80,3 +80,33 @@ def test_store_is_as_announced(data, tmp_path, dtype, capsys):
     assert human_bytes(need) in capsys.readouterr().out
     assert 0 <= e.files[0].stat().st_size-need < 1000
     assert e.params(0, 3).dtype==torch.float32 and read_json(tmp_path/'experts.json')['config']['dtype']==dtype
+
+def test_store_without_later_settings(data, whole):
+    "A store that was written before a setting existed has its default"
+    f = whole.path/'experts.json'
+    desc = read_json(f)
+    write_json(f, {**desc, 'config': {k: v for k,v in desc['config'].items() if k not in ('amp', 'compile')}})
+    try:
+        assert len(record_experts(data, whole.path, CFG, show=False))==2
+        with pytest.raises(ValueError, match='config.amp: False there, True now'): record_experts(data, whole.path, CFG, amp=True, show=False)
+    finally: write_json(f, desc)
+
+def test_kept_memory_changes_no_bit(data, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr('edf_nrr.core._glibc', lambda: (None, None))
+    back = record_experts(data, tmp_path, CFG, n=1, show=False)
+    for e in CFG.kept: assert torch.equal(back.params(0, e), whole.params(0, e))
+
+FLAT = changed(CFG, n=1, epochs=4, rule='gsam')
+
+def test_passes_in_bfloat16(data, tmp_path):
+    "The parameters stay float32, the steps are near those in float32, and the expert learns as much"
+    from edf_nrr.trajectory import expert_accuracy
+    a,b = (record_experts(data, tmp_path/str(amp), FLAT, amp=amp, show=False) for amp in (False, True))
+    moved,off = a.params(0)-a.params(0, 0),b.params(0)-a.params(0)
+    assert 0 < off.norm() < .2*moved.norm() and not torch.equal(b.params(0), b.params(0).bfloat16().float())
+    assert abs(expert_accuracy(b, data, epochs=[4])[0]-expert_accuracy(a, data, epochs=[4])[0])<.03
+
+@pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a compiler')
+def test_compiled_is_the_same_to_rounding(data, tmp_path):
+    a,b = (record_experts(data, tmp_path/str(c), FLAT, epochs=1, compile=c, show=False) for c in (False, True))
+    assert 0 < (b.params(0)-a.params(0)).norm() < 1e-3*(a.params(0)-a.params(0, 0)).norm()
