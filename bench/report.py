@@ -30,10 +30,47 @@ def matching():
     return '\n'.join(lines) + f"\n\n`{r['command']}`: {r['arch']} at {r['size']} pixels, {r['batch']} images a step, N={r['steps']} for the times, {r['rounds']} turns; float32, {r['versions']['threads']} threads; memory beyond the process's own and the parameters of the steps."
 
 def students():
+    "Ratio by network, images a class and number of students"
     r = read_json(here/'results/students.json')
-    lines = ['| network | image side | IPC | together / one by one | min–max |', '|:--|--:|--:|--:|--:|']
-    lines += [f"| {o['arch']} | {o['size']} | {o['ipc']} | {o['ratio_median']:.2f} | {o['ratio_min']:.2f}–{o['ratio_max']:.2f} |" for o in r['rows']]
-    return '\n'.join(lines) + f"\n\n`{r['command']}`: {r['seeds']} students, median of {r['rounds']} turns; torch {r['versions']['torch']}, {r['versions']['threads']} threads."
+    lines = ['| network | image side | IPC | students | together / one by one | min–max | `evaluate` trains them |', '|:--|--:|--:|--:|--:|--:|:--|']
+    lines += [f"| {o['arch']} | {o['size']} | {o['ipc']} | {o['students']} | {o['ratio_median']:.2f} | {o['ratio_min']:.2f}–{o['ratio_max']:.2f} | {o['chosen']} |" for o in sorted(r['rows'], key=lambda o: (o['size'], o['ipc'], o['students']))]
+    return '\n'.join(lines) + f"\n\n`{r['command']}`: median of {r['rounds']} turns; torch {r['versions']['torch']}, {r['versions']['threads']} threads."
+
+def experts():
+    "Rates, ratios and bytes, a table a kind of step"
+    r = read_json(here/'results/experts.json')
+    base = r['rows'][0]['form']
+    lines = [f'| steps | recorder | images a second | experts an hour | times faster than {base} | min–max | MB an expert |', '|:--|:--|--:|--:|--:|--:|--:|']
+    lines += [f"| {o['rule']} | {o['form']} | {o['images_a_second']:,.0f} | {o['experts_an_hour']:.3g} | {o['faster_median']:.2f} | {o['faster_min']:.2f}–{o['faster_max']:.2f} | {'' if o['bytes_an_expert'] is None else format(o['bytes_an_expert']/1e6, '.1f')} |" for o in r['rows']]
+    same = ', '.join(f'{v:.0e} in {k}' for k,v in r['step_difference'].items())
+    return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['arch']} at {r['size']} pixels, batches of {r['batch_size']}, {r['n_train']:,} training and {r['n_test']:,} test images an epoch, median of {r['rounds']} turns; experts an hour are for 50,000 images "
+                                f"and {r['published_epochs']} epochs; bytes for {r['published_epochs']} epochs, as bfloat16 those of epochs 0 to {r['keep']} and the last. *The passes alone* are the forward and backward passes and nothing else. "
+                                + (f"One GSAM step of both from equal parameters on an equal batch differs by {same}, as a share of the longest move of a parameter. " if same else '') + f"torch {r['versions']['torch']}, {r['versions'].get('gpu', str(r['versions']['threads'])+' threads')}.")
+
+def relabel():
+    "Making labels, learning from them, reading them"
+    r = read_json(here/'results/relabel.json')
+    def table(head, rows): return '\n'.join([f"| {head} | views a second | of {rows[0]['to']} | min–max |", '|:--|--:|--:|--:|', *[f"| {o['form']} | {o['views_a_second']:,.0f} | {o['rate_median']:.2f} | {o['rate_min']:.2f}–{o['rate_max']:.2f} |" for o in rows]])
+    s = r['store']
+    memory = lambda k: f"{s[k]['anonymous_mb']} MB of its own and {s[k]['mapped_mb']} MB of mapped files"
+    return (table('making', r['made']) + '\n\n' + table('a student', r['learned']) + f"\n\nA store of {s['file_mb']} MB ({s['epochs']} epochs of {s['images']} images): opened in {1000*s['seconds_to_open']:.1f} ms; a process has {memory('before')} before, {memory('opened')} when it is open, "
+            f"{memory('all_epochs')} after all of it was read, {memory('copied')} with a copy in memory. Read at {s['views_a_second_mapped']:,.0f} views a second from the file, {s['views_a_second_in_memory']:,.0f} from the copy.\n\n`{r['command']}`: teacher {r['teacher']}, student {r['arch']}, {r['size']} pixels, IPC {r['ipc']}, "
+            f"{r['epochs']} epochs, {r['batch_size']} views a batch, median of {r['rounds']} turns. Components ask the teacher about 10 views a class more, once, to fit their code. torch {r['versions']['torch']}, {r['versions'].get('gpu', str(r['versions']['threads'])+' threads')}.")
+
+def nrr_speed():
+    "Images a second and how many times faster than each published loop, a table a task"
+    r = read_json(here/'results/nrr_speed.json')
+    times = lambda o, k: '{median:.2f} ({min:.2f}–{max:.2f})'.format(**o['faster_than'][k]) if k in o['faster_than'] else ''
+    def table(task):
+        rows = [o for o in r['rows'] if o['task']==task]
+        against = list(dict.fromkeys(k for o in rows for k in o['faster_than']))
+        return '\n'.join(['| network | | images a second | ' + ' | '.join(f'× {k}' for k in against) + ' |', '|:--|:--|--:|' + '--:|'*len(against)] +
+                         [f"| {o['arch']} | {o['contestant']} | {o['images_a_second']:.0f} | " + ' | '.join(times(o, k) for k in against) + ' |' for o in rows])
+    same = '; '.join(f"{a}: largest difference of the crops that RDED's selection and ours take {c['difference_of_choice']:.0e}, first loss {c['first_loss']:.5f}, SRe2L's {c['first_loss_of_sre2l']:.5f}, images after {c['images_apart']['iterations']} steps {c['images_apart']['mean']:.0e} apart in the mean"
+                     for a,c in r['checks'].items() if 'first_loss' in c and 'difference_of_choice' in c)
+    tasks = dict.fromkeys(o['task'] for o in r['rows'])
+    return '\n\n'.join(f'**{t}**\n\n{table(t)}' for t in tasks) + (f"\n\n`{r['command']}`: {r['data']}, {r['device']}, {r['versions'].get('gpu', str(r['versions']['threads'])+' threads')}, torch {r['versions']['torch']}; "
+        f"medians of {r['rounds']} turns, min–max. Refinement counts images times iterations. {same}.")
 
 def by_name(name): return {o['method']: o for o in read_json(here/'results'/f'{name}.json')['rows']}
 
@@ -116,6 +153,18 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 ## Students in one program (vmap) against one after another, seconds as a ratio
 
 {students()}
+
+## Recording experts
+
+{experts()}
+
+## Making labels, and students that read them
+
+{relabel()}
+
+## Scoring crops and refining images against RDED's and SRe2L's code
+
+{nrr_speed()}
 
 ## NRR-DD and its neighbours: CIFAR-10, 16x16, ten images a class
 
