@@ -3,7 +3,8 @@
     python bench/growth.py
 
 One factor at a time is doubled from a small common setting; each point is a process of its own (median of some calls, peak memory). The exponent is the slope
-of a line through the logarithms. Noise images: neither time nor memory depends on what they show.
+of a line through the logarithms. Noise images: neither time nor memory depends on what they show. Where memory ends in published settings is reckoned from the
+bytes that the graph of a step holds for an image, which grow with the batch in proportion.
 """
 import json,math,statistics,subprocess,sys,tempfile,time
 from pathlib import Path
@@ -13,7 +14,8 @@ from scipy.stats import linregress
 from edf_nrr.core import Distilled, Normalize, default_device, kept_memory, rng, versions, write_json
 from edf_nrr.data import ImageData, Split
 from edf_nrr.dbr import relabel
-from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
+from edf_nrr.edf import preset
+from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, graph_bytes, unrolled_gradient
 from edf_nrr.models import create_model, flatten_params
 from edf_nrr.nrr import refine
 from edf_nrr.training import Recipe, train_student
@@ -88,6 +90,19 @@ def measured(topic, at, calls):
     if out.returncode: raise RuntimeError(f'{topic} at {at}: {out.stderr[-2000:]}')
     return json.loads(out.stdout.splitlines()[-1])
 
+def limits(data, ipc, method, classes, size):
+    "GB of a published setting's gradient both ways, and what 24 and 80 GB would hold; the graph of one step is counted for two images and scaled"
+    cfg = preset(data, ipc, method)
+    net = create_model(cfg.arch, classes, size)
+    x,batch = torch.randn(2, 3, size, size, generator=rng(0)),min(cfg.batch_syn, ipc*classes)
+    a_image = graph_bytes(forward_fn(net), flatten_params(net), x, x.new_full((2, classes), 1/classes))/2
+    gb = lambda steps, batch: steps*batch*a_image/1e9
+    most = {m: dict(steps=int(m/gb(1, batch)), batch=int(m/gb(1, 1))) for m in (24, 80)}
+    return dict(data=data, ipc=ipc, method=method, arch=cfg.arch, size=size, batch=batch, steps=cfg.syn_steps, mb_an_image=a_image/1e6,
+                unrolled_gb=gb(cfg.syn_steps, batch), adjoint_gb=gb(1, batch), most=most)
+
+PUBLISHED = [('cifar10', 10, 'datm', 10, 32), ('cifar10', 50, 'datm', 10, 32), ('tiny', 10, 'edf', 200, 64), ('imagenette', 10, 'edf', 10, 128), ('imagenette', 50, 'edf', 10, 128)]
+
 def exponent(x, y):
     "Slope of log y over log x, and its standard error"
     fit = linregress([math.log(o) for o in x], [math.log(max(o, 1e-9)) for o in y])
@@ -106,4 +121,4 @@ def main(
             row |= dict(time_exponent=exponent(FACTORS[factor], row['seconds']), memory_exponent=exponent(FACTORS[factor], row['peak_mb']))
             rows.append(row)
             print(f"{topic:24} {factor:8} time ^{row['time_exponent'][0]:.2f}, memory ^{row['memory_exponent'][0]:.2f}  {[round(o, 3) for o in row['seconds']]} s  {row['peak_mb']} MB", flush=True)
-    write_json(out, dict(command='python bench/growth.py', seconds=round(time.time()-t0, 1), versions=versions(), base=BASE, calls=calls, rows=rows))
+    write_json(out, dict(command='python bench/growth.py', seconds=round(time.time()-t0, 1), versions=versions(), base=BASE, calls=calls, rows=rows, limits=[limits(*o) for o in PUBLISHED]))

@@ -90,25 +90,25 @@ def contestant(name, arch, size, ipc, n, batch, edf=None, augment=False):
     net,p = problem(arch, size, ipc, n, batch, augment=DSA() if augment else None)
     return release(edf, net, size, p, p['augment'].strategy if augment else '') if name.startswith('EDF release') else form(name, net, p)
 
-def turn(name, arch, size, ipc, n, batch, *args):
-    "Seconds of the second gradient, and peak MB beyond what the process had before the first, parameters of the steps aside"
-    with contextlib.nullcontext() if 'handed back' in name else kept_memory(): return _turn(name, arch, size, ipc, n, batch, *args)
+def turn(name, timed, arch, size, ipc, n, batch, *args):
+    "Seconds of the second gradient (of the first, if not `timed`), and peak MB beyond what the process had before the first, parameters of the steps aside"
+    if name.startswith('compiled'): contestant(name, arch, size, ipc, 1, batch, *args)() # compiles, and hands its memory back
+    with contextlib.nullcontext() if 'handed back' in name else kept_memory(): return _turn(name, timed, arch, size, ipc, n, batch, *args)
 
-def _turn(name, arch, size, ipc, n, batch, *args):
+def _turn(name, timed, arch, size, ipc, n, batch, *args):
     f = contestant(name, arch, size, ipc, n, batch, *args)
-    if name.startswith('compiled'): contestant(name, arch, size, ipc, 1, batch, *args)() # compiles
     net,p = problem(arch, size, ipc, 1, 2)
     form('unrolled', net, p)() # a small one, so that libraries are loaded
     before = memory_now()
-    f()
-    return dict(seconds=seconds(f), peak_mb=peak_memory()-before-n*4*len(p['start'])/2**20)
+    first = seconds(f)
+    return dict(seconds=seconds(f) if timed else first, peak_mb=peak_memory()-before-n*4*len(p['start'])/2**20)
 
-def race(names, rounds, *args):
+def race(names, rounds, *args, timed=True):
     "Rows of the contestants after some rounds of turns; the first one is what the others are measured by"
     res = {k: [] for k in names}
     for _ in range(rounds):
         for name in names:
-            code = f'import sys,json; sys.argv=["x"]; sys.path.insert(0, {str(Path(__file__).parent)!r}); import matching as m; print(json.dumps(m.turn({name!r}, *{args!r})))'
+            code = f'import sys,json; sys.argv=["x"]; sys.path.insert(0, {str(Path(__file__).parent)!r}); import matching as m; print(json.dumps(m.turn({name!r}, {timed}, *{args!r})))'
             out = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True)
             if out.returncode: raise RuntimeError(f'{name}: {out.stderr[-2000:]}')
             res[name].append(json.loads(out.stdout.splitlines()[-1]))
@@ -143,11 +143,11 @@ def main(
     size:int=32, # Image side
     ipc:int=10, # Images a class, of ten classes
     batch:int=100, # Images a step
-    steps:int=5, # Inner steps that are timed
-    rounds:int=5, # Turns of every form
-    memory_steps:str='10,20,40,80', # Inner steps whose memory is measured
-    edf_steps:int=40, # Inner steps against the release
-    edf_rounds:int=3, # Turns against the release
+    steps:int=2, # Inner steps that are timed, of the forms
+    rounds:int=3, # Turns of every form
+    memory_steps:str='10,40,80', # Inner steps whose memory is measured
+    edf_steps:int=6, # Inner steps that are timed, against the release
+    edf_memory_steps:int=40, # And whose memory is measured
     out:str='bench/results/matching.json' # Results file
 ):
     t0,res = time.time(),dict(forms={}, memory={})
@@ -156,10 +156,11 @@ def main(
         res['forms'][arch] = [o | dict(error=wrong[o['form']]) for o in race(FORMS, rounds, arch, size, ipc, steps, batch)]
     small = archs.split(',')[0]
     for name in ('unrolled', 'adjoint no graphs', 'compiled'):
-        res['memory'][name] = {n: race([name], 1, small, size, ipc, int(n), batch)[0]['peak_mb'] for n in memory_steps.split(',')}
+        res['memory'][name] = {n: race([name], 1, small, size, ipc, int(n), batch, timed=False)[0]['peak_mb'] for n in memory_steps.split(',')}
     if edf:
-        names = ['EDF release, memory handed back', 'EDF release', 'adjoint no graphs', 'adjoint half the graphs']
-        res['release'] = dict(steps=edf_steps, rounds=edf_rounds, agreement=agreement(edf, 'convnet', size, ipc, 3, batch),
-                              rows=race(names, edf_rounds, 'convnet', size, ipc, edf_steps, batch, edf, True))
+        names = ['EDF release, memory handed back', 'EDF release', 'adjoint no graphs', 'adjoint half the graphs', 'adjoint all graphs']
+        res['release'] = dict(steps=edf_steps, memory_steps=edf_memory_steps, agreement=agreement(edf, 'convnet', size, ipc, 3, batch),
+                              rows=race(names, rounds, 'convnet', size, ipc, edf_steps, batch, edf, True),
+                              memory={o['form']: o['peak_mb'] for o in race(names[1:-1], 1, 'convnet', size, ipc, edf_memory_steps, batch, edf, True, timed=False)})
     write_json(out, dict(command=f'python bench/matching.py{" --edf CHECKOUT" if edf else ""}', seconds=round(time.time()-t0, 1), versions=versions(), size=size, ipc=ipc,
                          batch=batch, steps=steps, rounds=rounds, threads=torch.get_num_threads(), small=small) | res)

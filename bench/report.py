@@ -1,5 +1,6 @@
 "Write bench/README.md from the JSON files in bench/results: python bench/report.py"
 from pathlib import Path
+from matplotlib.figure import Figure
 from edf_nrr.core import mean_ci, read_json, results_table
 
 here = Path(__file__).parent
@@ -21,13 +22,60 @@ def complexity():
     return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['seconds']:.0f} s for all sets one after another, other work beside them, on {r['versions']['cores']} CPU cores of which {r['versions']['threads']} was used; {o['distillation_seeds']} distillations "
                                f"a method and set with {o['students_each']} students each, 95 % intervals over distillations, differences paired by seed.")
 
+def table(head, rows):
+    "Markdown, the first column to the left"
+    return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [head, [':--']+['--:']*(len(head)-1), *rows])
+
+def ratio(o): return f"{o['ratio_median']:.2f} ({o['ratio_min']:.2f}–{o['ratio_max']:.2f})"
+
+def on(r): return f"{r['versions']['cores']} CPU cores of which {r['versions']['threads']} was used, torch {r['versions']['torch']}"
+
 def matching():
-    "Time as a ratio and peak memory of the gradient's forms"
+    "Forms of the gradient, their memory, and an iteration against the EDF release"
     r = read_json(here/'results/matching.json')
-    ns = list(r['rows'][0]['peak_mb'])
-    lines = ['| form | time / unrolled | min–max | ' + ' | '.join(f'MB, N={n}' for n in ns) + ' | difference to unrolled |', '|:--|--:|--:|' + '--:|'*len(ns) + '--:|']
-    lines += [f"| {o['form']} | {o['ratio_median']:.2f} | {o['ratio_min']:.2f}–{o['ratio_max']:.2f} | " + ' | '.join(str(o['peak_mb'][n]) for n in ns) + f" | {o['error']:.0e} |" for o in r['rows']]
-    return '\n'.join(lines) + f"\n\n`{r['command']}`: {r['arch']} at {r['size']} pixels, {r['batch']} images a step, N={r['steps']} for the times, {r['rounds']} turns; float32, {r['versions']['threads']} threads; memory beyond the process's own and the parameters of the steps."
+    res = []
+    for arch,rows in r['forms'].items():
+        res.append(f'**{arch}**, time to the first row\n\n' + table(['form', 'time', 'seconds a step', f"MB, N={r['steps']}", 'error'],
+                   [[o['form'], ratio(o), f"{o['seconds']/r['steps']:.3f}", o['peak_mb'], f"{o['error']:.0e}"] for o in rows]))
+    ns = list(next(iter(r['memory'].values())))
+    res.append(f"**Peak memory by inner steps**, {r['small']}, MB\n\n" + table(['form', *[f'N={n}' for n in ns]], [[k, *v.values()] for k,v in r['memory'].items()]))
+    if 'release' in r:
+        e = r['release']
+        res.append(f"**An iteration against the EDF release**, its ConvNet, its own statements, CPD .25, N={e['steps']}; memory at N={e['memory_steps']}\n\n"
+                   + table(['form', 'time', 'seconds', f"GB, N={e['memory_steps']}"], [[o['form'], ratio(o), f"{o['seconds']:.1f}", f"{e['memory'][o['form']]/1024:.2f}" if o['form'] in e['memory'] else ''] for o in e['rows']])
+                   + '\n\nSame batches, no augmentation, three steps: ' + '; '.join(f"{k}: loss {v['loss']:.0e} apart, gradients {v['gradient']:.0e}" for k,v in e['agreement'].items()) + '.')
+    return '\n\n'.join(res) + (f"\n\n`{r['command']}`: {r['size']} pixels, {r['batch']} images a step, {r['rounds']} turns in processes of their own, median (least–most); errors are the largest relative distance "
+                               f"to the unrolled gradient in float64; memory beyond the process's own and the parameters of the steps; {on(r)}.")
+
+def roofline():
+    r = read_json(here/'results/roofline.json')
+    kinds = list(r['rows'][0]['shares'])
+    rows = [[o['arch'], o['size'], o['batch'], f"{o['gflop_a_step']:.2f}", f"{o['seconds_a_step']:.3f}", f"{o['gflops']:.0f}", f"{o['matrix_gflops']:.0f}", f"{o['share_of_limit']:.0%}", *[f"{o['shares'][k]:.0%}" for k in kinds]] for o in r['rows']]
+    return table(['network', 'side', 'images a step', 'GFLOP a step', 'seconds', 'GFLOP/s', 'of a matrix product', 'share', *kinds], rows) + f"\n\n`{r['command']}`: median of {r['rounds']}; right of `share`: where the profiled time goes; {on(r)}."
+
+def growth_picture(r):
+    "Time and peak memory of each topic over each factor, as multiples of the first value, on logarithmic axes"
+    topics = list(dict.fromkeys(o['topic'] for o in r['rows']))
+    fig = Figure(figsize=(13, 4.6), dpi=64, layout='constrained')
+    axs = fig.subplots(2, len(topics), sharex=True)
+    for o in r['rows']:
+        j,x = topics.index(o['topic']),[v/o['values'][0] for v in o['values']]
+        for ax,y,e in ((axs[0,j], o['seconds'], o['time_exponent']), (axs[1,j], o['peak_mb'], o['memory_exponent'])):
+            ax.loglog(x, y, marker='o', ms=3, label=f"{o['factor']}: {e[0]:.2f}")
+            ax.legend(fontsize=7)
+    for j,t in enumerate(topics): axs[0,j].set_title(t, fontsize=9); axs[1,j].set_xlabel('times the least', fontsize=8)
+    axs[0,0].set_ylabel('seconds'); axs[1,0].set_ylabel('peak MB')
+    fig.savefig(here/'results'/'growth.png')
+
+def growth():
+    r = read_json(here/'results/growth.json')
+    growth_picture(r)
+    e = lambda v: '{:.2f} ± {:.2f}'.format(*v)
+    rows = [[o['topic'], o['factor'], '–'.join(map(str, (o['values'][0], o['values'][-1]))), e(o['time_exponent']), f"{o['seconds'][0]:.2g}–{o['seconds'][-1]:.2g}", e(o['memory_exponent']), f"{o['peak_mb'][0]:.0f}–{o['peak_mb'][-1]:.0f}"] for o in r['rows']]
+    ends = [[f"{o['method']} {o['data']}, {o['ipc']} a class", o['arch'], o['size'], o['batch'], o['steps'], f"{o['unrolled_gb']:.1f}", f"{o['adjoint_gb']:.2f}", *[f"{o['most'][m]['steps']} / {o['most'][m]['batch']:,}" for m in o['most']]] for o in r['limits']]
+    return ('![Time and peak memory over classes, images a class, image side and inner steps; the legends give the exponents](results/growth.png)\n\n' + table(['what', 'over', 'from–to', 'time exponent', 'seconds', 'memory exponent', 'MB'], rows) + f"\n\n`{r['command']}`: from {r['base']}; slope of the logarithms ± its standard error, median of {r['calls']} calls; {on(r)}.\n\n"
+            "**Where memory ends**, by the bytes that a step's graph holds: gigabytes of a published setting, unrolled and adjoint, and the most steps (unrolled) or images a step (adjoint) that fit\n\n"
+            + table(['setting', 'network', 'side', 'images a step', 'N', 'unrolled, GB', 'adjoint, GB', *[f'{m} GB: most N / most images' for m in r['limits'][0]['most']]], ends))
 
 def students():
     "Ratio by network, images a class and number of students"
@@ -149,6 +197,14 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 ## The matching gradient: time and memory
 
 {matching()}
+
+## How far from the machine's limit
+
+{roofline()}
+
+## How it grows
+
+{growth()}
 
 ## Students in one program (vmap) against one after another, seconds as a ratio
 
