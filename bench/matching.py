@@ -34,9 +34,14 @@ def bfloat16(forward):
         with torch.autocast(x.device.type, torch.bfloat16): return forward(theta, x).float()
     return f
 
+STEPS = {}
+def compiled_step(dtype, size, net):
+    "One for each kind of parameter vector, so that it is compiled once in a process"
+    return STEPS.setdefault((dtype, size), CompiledStep(net))
+
 def form(name, net, p):
     "The gradient under a name, as a function without arguments"
-    if name.startswith('compiled'): return partial(adjoint_gradient, **p | dict(forward=CompiledStep(net)))
+    if name.startswith('compiled'): return partial(adjoint_gradient, **p | dict(forward=compiled_step(p['start'].dtype, len(p['start']), net)))
     if name.startswith('adjoint'): return partial(adjoint_gradient, **p, graphs={'all': len(p['batches']), 'half': len(p['batches'])//2, 'no': 0}[name.split()[1]])
     change = next((f(p['forward']) for k,f in (('channels_last', channels_last), ('bfloat16', bfloat16)) if k in name), p['forward'])
     return partial(unrolled_gradient, **p | dict(forward=change))

@@ -122,7 +122,7 @@ def _step_graph(forward, theta, x, probs, augment, view):
     loss = soft_cross_entropy(forward(leaves[0], _augment(augment, view, leaves[1])), leaves[2])
     return torch.autograd.grad(loss, leaves[0], create_graph=True)[0],leaves
 
-# %% ../nbs/11_matching.ipynb #16607b04
+# %% ../nbs/11_matching.ipynb #5a8aba89
 def adjoint_gradient(
     forward, # From `forward_fn`; or a `CompiledStep`
     start, # (P,) expert's parameters at the start
@@ -141,8 +141,10 @@ def adjoint_gradient(
     logits = labels.detach().requires_grad_(labels.ndim==2)
     probs = _probs(logits, step.forward, start, images)
     fixed,held,theta = probs.detach(),[],start.detach()
+    thetas = theta.new_empty(len(batches), *theta.shape) # one piece: small ones that stay, between large ones that go, would scatter the heap
     for i,(idx,view) in enumerate(zip(batches, views)):
-        g,h = step.out(theta, images[idx], fixed[idx], augment, view, i>=len(batches)-graphs)
+        thetas[i] = theta
+        g,h = step.out(thetas[i], images[idx], fixed[idx], augment, view, i>=len(batches)-graphs)
         held.append(h)
         theta = theta - lr*g
     end = theta.requires_grad_()
