@@ -122,7 +122,7 @@ def _step_graph(forward, theta, x, probs, augment, view):
     loss = soft_cross_entropy(forward(leaves[0], _augment(augment, view, leaves[1])), leaves[2])
     return torch.autograd.grad(loss, leaves[0], create_graph=True)[0],leaves
 
-# %% ../nbs/11_matching.ipynb #5a8aba89
+# %% ../nbs/11_matching.ipynb #58563375
 def adjoint_gradient(
     forward, # From `forward_fn`; or a `CompiledStep`
     start, # (P,) expert's parameters at the start
@@ -141,10 +141,11 @@ def adjoint_gradient(
     logits = labels.detach().requires_grad_(labels.ndim==2)
     probs = _probs(logits, step.forward, start, images)
     fixed,held,theta = probs.detach(),[],start.detach()
-    thetas = theta.new_empty(len(batches), *theta.shape) # one piece: small ones that stay, between large ones that go, would scatter the heap
+    again = max(0, len(batches)-graphs)
+    thetas = theta.new_empty(again, *theta.shape) # one piece: small ones that stay, between large ones that go, would scatter the heap
     for i,(idx,view) in enumerate(zip(batches, views)):
-        thetas[i] = theta
-        g,h = step.out(thetas[i], images[idx], fixed[idx], augment, view, i>=len(batches)-graphs)
+        if i<again: thetas[i] = theta
+        g,h = step.out(thetas[i] if i<again else theta, images[idx], fixed[idx], augment, view, i>=again)
         held.append(h)
         theta = theta - lr*g
     end = theta.requires_grad_()
