@@ -121,4 +121,4 @@ def main(
             row |= dict(time_exponent=exponent(FACTORS[factor], row['seconds']), memory_exponent=exponent(FACTORS[factor], row['peak_mb']))
             rows.append(row)
             print(f"{topic:24} {factor:8} time ^{row['time_exponent'][0]:.2f}, memory ^{row['memory_exponent'][0]:.2f}  {[round(o, 3) for o in row['seconds']]} s  {row['peak_mb']} MB", flush=True)
-    write_json(out, dict(command='python bench/growth.py', seconds=round(time.time()-t0, 1), versions=versions(), base=BASE, calls=calls, rows=rows, limits=[limits(*o) for o in PUBLISHED]))
+    write_json(out, dict(command=f'python bench/growth.py --calls {calls}', seconds=round(time.time()-t0, 1), versions=versions(), base=BASE, calls=calls, rows=rows, limits=[limits(*o) for o in PUBLISHED]))
