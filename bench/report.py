@@ -62,8 +62,10 @@ def growth_picture(r):
         j,x = topics.index(o['topic']),[v/o['values'][0] for v in o['values']]
         for ax,y,e in ((axs[0,j], o['seconds'], o['time_exponent']), (axs[1,j], o['peak_mb'], o['memory_exponent'])):
             ax.loglog(x, y, marker='o', ms=3, label=f"{o['factor']}: {e[0]:.2f}")
-            ax.legend(fontsize=7)
-    for j,t in enumerate(topics): axs[0,j].set_title(t, fontsize=9); axs[1,j].set_xlabel('times the least', fontsize=8)
+            ax.legend(fontsize=7, framealpha=.4)
+    for j,t in enumerate(topics):
+        axs[0,j].set_title(t, fontsize=9); axs[1,j].set_xlabel('times the least', fontsize=8)
+        axs[1,j].set_xticks([1, 2, 4, 8], ['1', '2', '4', '8']); axs[1,j].minorticks_off()
     axs[0,0].set_ylabel('seconds'); axs[1,0].set_ylabel('peak MB')
     fig.savefig(here/'results'/'growth.png')
 

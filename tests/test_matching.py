@@ -1,0 +1,31 @@
+"Memory of the matching gradient"
+import subprocess,sys
+from pathlib import Path
+import pytest
+
+PEAK = '''
+import sys, torch
+from pathlib import Path
+from edf_nrr.core import kept_memory, rng
+from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
+from edf_nrr.models import create_model, flatten_params
+def mb(key): return next(int(l.split()[1])/1024 for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(key))
+net = create_model('convnet_d2_w32', 10, 16)
+start,f,steps = flatten_params(net),dict(adjoint=adjoint_gradient, unrolled=unrolled_gradient)[sys.argv[1]],int(sys.argv[2])
+x,y = torch.randn(100, 3, 16, 16, generator=rng(0)),torch.randn(100, 10, generator=rng(1))
+def gradient(n): f(forward_fn(net), start, start+.1, x[:1] if n==1 else x, y[:1] if n==1 else y, torch.tensor(.01), draw_batches(1 if n==1 else 100, 100, n, rng(2)), [None]*n)
+gradient(1)
+Path('/proc/self/clear_refs').write_text('5')
+before = mb('VmRSS')
+with kept_memory(): gradient(steps)
+print(mb('VmHWM')-before)
+'''
+
+def peak(form, steps): return float(subprocess.run([sys.executable, '-c', PEAK, form, str(steps)], capture_output=True, text=True, check=True).stdout)
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='needs /proc')
+def test_the_adjoint_does_not_grow_with_its_steps():
+    # a process's own peak varies by some 10 MB of 70; the graph of one step more would be 23
+    few,many,unrolled = peak('adjoint', 5),peak('adjoint', 40),peak('unrolled', 40)
+    assert many<1.5*few, f'{few:.0f} MB for 5 steps, {many:.0f} MB for 40'
+    assert many<unrolled/4, f'{many:.0f} MB, unrolled {unrolled:.0f} MB'
