@@ -65,9 +65,10 @@ def test_a_compiled_run_is_fixed_by_its_seed_and_resumes(data, experts, tmp_path
     distill(data, experts, changed(cfg, iterations=2), path=tmp_path, show=False)
     assert torch.equal(distill(data, experts, cfg, path=tmp_path, show=False).images, whole.images)
 
-def test_what_cannot_be_compiled_is_said_before_the_first_iteration(data, experts, monkeypatch):
-    for k,v in {'cpp.cxx': ('/no/such/compiler',), 'force_disable_caches': True}.items(): monkeypatch.setattr(f'torch._inductor.config.{k}', v)
-    with pytest.raises(RuntimeError, match="gradient='adjoint'"): distill(data, experts, CFG, gradient='compiled', show=False)
+def test_what_cannot_be_compiled_is_said_before_the_first_iteration(data, experts):
+    import torch._inductor.config as inductor
+    with inductor.patch({'cpp.cxx': ('/no/such/compiler',), 'force_disable_caches': True}), pytest.raises(RuntimeError, match="gradient='adjoint'"):
+        distill(data, experts, CFG, gradient='compiled', show=False)
     with pytest.raises(ValueError, match='leave it out'): changed(CFG, gradient='compiled', graphs=2)
 
 def test_kept_graphs_change_memory_alone(data, experts, tmp_path, monkeypatch):
