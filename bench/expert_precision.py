@@ -35,4 +35,4 @@ def main(
             res[kind].append(evaluate(syn, data, store.arch, [seed], DEMO_RECIPE).last[0])
             print(seed, kind, f'expert {learned[kind][-1]:.3f}, student {res[kind][-1]:.3f}', flush=True)
     rows = [dict(method=k, ipc=1, arch=DEMO_EXPERTS.arch, labels='soft', accuracy=v, expert=learned[k]) for k,v in res.items()]
-    write_results(out, rows, time.time()-t0, 'python bench/expert_precision.py', experts=experts, iterations=iterations)
+    write_results(out, rows, time.time()-t0, f'python bench/expert_precision.py --seeds {seeds}', experts=experts, iterations=iterations)
