@@ -216,6 +216,10 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 
 {experts()}
 
+What students learn from sets that such experts made, DATM with one image a class on cluttered digits:
+
+{accuracies('expert_precision')}
+
 ## Making labels, and students that read them
 
 {relabel()}
