@@ -65,14 +65,26 @@ def nrr_mask(
     if kind=='critical': return (soft<=0).to(maps)
     return soft/eps if kind=='scaled' else soft
 
-# %% ../nbs/21_nrr.ipynb #a729dd09
+# %% ../nbs/21_nrr.ipynb #c833a73c
+def _var_mean(
+    rows # (C,M) on a CPU
+)->tuple: # (C,) biased variance and mean
+    "`torch.var_mean` of each row, in two passes in float64"
+    found = []
+    for d in rows.split(max(1, 2**16//max(1, rows.shape[1]))):
+        d = d.to(torch.float64, copy=True)
+        mean = d.mean(1, keepdim=True)
+        found.append((d.sub_(mean).square_().mean(1), mean[:,0]))
+    return tuple(torch.cat(o).to(rows.dtype) for o in zip(*found))
+
+# %% ../nbs/21_nrr.ipynb #b9c759fd
 class _Statistics(torch.autograd.Function):
     "Biased variance and mean of each channel of (N,C,...)"
     @staticmethod
     def forward(ctx, x):
         rows = x.transpose(0, 1).flatten(1)
         ctx.save_for_backward(x, rows.mean(1))
-        return torch.var_mean(rows, 1, correction=0)
+        return torch.var_mean(rows, 1, correction=0) if rows.is_cuda else _var_mean(rows)
     @staticmethod
     @once_differentiable
     def backward(ctx, g_var, g_mean):

@@ -281,7 +281,7 @@ class Evaluation:
         return (f'{100*self.mean:.1f} ± {100*self.half_width:.1f} % (last epoch, 95 % interval, {len(self.last)} seeds, spread {100*self.std:.1f}; '
                 f'best test epoch: {100*best:.1f} %)')
 
-# %% ../nbs/04_training.ipynb #2302f61e
+# %% ../nbs/04_training.ipynb #108aa772
 @torch.no_grad()
 def _hits(forward, x, y, batch_size=1000):
     hits = sum((forward(a).argmax(1)==b).sum() for a,b in zip(x.split(batch_size), y.split(batch_size)))
@@ -289,7 +289,8 @@ def _hits(forward, x, y, batch_size=1000):
 
 def _together(syn, recipe, seeds):
     "Is one program for all students faster? (bench/students.py)"
-    return len(seeds)>1 and (syn.images.is_cuda or min(len(syn), recipe.batch_size)*syn.images[0].numel() <= 2048)
+    if syn.images.is_cuda: return len(seeds)>1
+    return len(seeds)>=8 and min(len(syn), recipe.batch_size)*syn.images[0].numel() <= 8192
 
 def _test_tensors(data):
     "Test images and labels, encoded once for all students"
