@@ -115,7 +115,7 @@ def test_real_timm():
 
 @pytest.mark.parametrize('args,words', [
     (('resnet',10,32), 'did you mean resnet'), (('zzzz',10,32), 'model_names'), (('convnet_w',10,32), 'did you mean convnet'), (('convnet_d9',10,32), 'depth of 1 to 5'),
-    (('convnet_w0',10,32), 'width'), (('alexnet',10,32), 'cannot take'), (('vgg11_cifar',10,8), '16 pixels or more'), ((3,10,32), 'name or a function'),
+    (('convnet_w0',10,32), 'width'), (('alexnet',10,32), 'cannot take'), (('vgg11_cifar',10,8), '16 pixels or more'), (('vit_tiny_cifar',10,28), 'not a multiple of 8'), ((3,10,32), 'name or a function'),
     (('convnet',0,32), 'n_classes'), (('convnet',10,0), 'size'), (('convnet',10,1), 'at least 2'), ((lambda n,s,c: 'net',10,32), 'nn.Module'),
     ((lambda n,s,c: nn.Sequential(nn.Flatten(), nn.Linear(c*s*s, n+1)),10,8), r'\(1, 11\)')])
 def test_errors(args, words):
@@ -123,4 +123,4 @@ def test_errors(args, words):
 
 def test_every_listed_small_name_is_known():
     names = model_names()
-    assert len(set(names))==len(names)>80 and {'convnet','convnet_bn','resnet18_cifar','alexnet_cifar','vgg11_cifar','resnet18','vit_b_16'} <= set(names)
+    assert len(set(names))==len(names)>80 and {'convnet','convnet_bn','resnet18_cifar','alexnet_cifar','vgg11_cifar','vit_tiny_cifar','resnet18','vit_b_16'} <= set(names)
