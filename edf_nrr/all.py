@@ -22,6 +22,7 @@ from .cidd import *
 from .nrr import *
 from .dbr import *
 from .baselines import *
+from .dm import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from .core import Normalize, Run, contact_sheet, digest, progress
 from .data import ImageData, image_folder, pick_classes
+from .models import features
 from .cam import cam, cam_methods, evaluating, overlay
 
 # %% ../nbs/06_complexity.ipynb #824826f0
@@ -361,16 +362,11 @@ def class_features(
 )->torch.Tensor: # (K,F)
     "Mean of what the network's last linear layer reads, by class"
     model = in_space(model, data.norm)
-    head = ([None]+[m for m in model.modules() if isinstance(m, nn.Linear)])[-1]
-    if head is None: raise ValueError(f'{type(model).__name__} has no linear layer to read features from: give the groups of classes yourself')
-    seen,total = {},0
-    handle = head.register_forward_pre_hook(lambda m,i: seen.update(x=i[0].flatten(1)))
-    try:
-        with evaluating(model):
-            for x,y in data.batches(split, batch_size):
-                model(x)
-                total = total + torch.zeros(data.n_classes, seen['x'].shape[1], device=x.device).index_add_(0, y, seen['x'].float())
-    finally: handle.remove()
+    total = 0
+    with evaluating(model):
+        for x,y in data.batches(split, batch_size):
+            f = features(model, x)
+            total = total + torch.zeros(data.n_classes, f.shape[1], device=x.device).index_add_(0, y, f.float())
     return (total/data.y(split).bincount(minlength=data.n_classes)[:,None]).cpu()
 
 def similar_groups(

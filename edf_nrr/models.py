@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['norm_layer', 'convnet_depth', 'ConvNet', 'n_params', 'resnet18_cifar', 'SmallAlexNet', 'SmallVGG', 'vit_tiny_cifar',
-           'model_names', 'create_model', 'flatten_params', 'param_shapes', 'unflatten']
+           'model_names', 'create_model', 'features', 'flatten_params', 'param_shapes', 'unflatten']
 
 # %% ../nbs/02_models.ipynb #045fc770
 import math,re,difflib
@@ -223,6 +223,20 @@ def create_model(
         except AssertionError as e: raise ValueError(f'{arch!r} cannot take images of {size} pixels: {e}') from e
     own = isinstance(model, (ConvNet,SmallAlexNet,SmallVGG)) or build is resnet18_cifar
     return model if own else _fits(model, arch, n_classes, size, channels)
+
+# %% ../nbs/02_models.ipynb #865deff9
+def features(
+    model:nn.Module, # Network that classifies by a last linear layer
+    x:torch.Tensor, # (N,C,H,W) images as it takes them
+)->torch.Tensor: # (N,F)
+    "What the last linear layer of `model` reads"
+    layers,seen = [m for m in model.modules() if isinstance(m, nn.Linear)],{}
+    if not layers: raise ValueError(f'{type(model).__name__} has no linear layer to read features from: use a network that classifies by one')
+    handles = [m.register_forward_pre_hook(lambda m,i: seen.update(x=i[0])) for m in layers]
+    try: model(x)
+    finally:
+        for h in handles: h.remove()
+    return seen['x'].flatten(1)
 
 # %% ../nbs/02_models.ipynb #2e6731a9
 def flatten_params(

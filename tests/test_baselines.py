@@ -1,9 +1,11 @@
-"RDED and SRe2L beyond what their notebook shows"
+"The baselines beyond what their notebook shows"
 import pytest, torch, torch.nn.functional as F
-from edf_nrr.baselines import SRE2L, rded, sre2l, surest_crops
+from edf_nrr.baselines import SRE2L, datm, farthest, herd, herding, k_center, mtt, rded, sre2l, surest_crops
 from edf_nrr.core import Distilled, rng
-from edf_nrr.data import cluttered_digits
+from edf_nrr.data import ImageData, Split, cluttered_digits
+from edf_nrr.edf import METHODS, EDFConfig, distill
 from edf_nrr.models import create_model
+from edf_nrr.trajectory import record_experts
 
 @pytest.fixture(scope='module')
 def data(): return cluttered_digits(300, 50, size=16, object_fraction=.8, device='cpu')
@@ -67,3 +69,73 @@ def test_sre2l_starts_from_noise_and_resumes(data, teacher, tmp_path):
 def test_sre2l_moves_every_pixel(data, teacher):
     a,b = (sre2l(data, teacher, 1, iterations=i, augment=None, show=False).images for i in (0, 2))
     assert (a!=b).float().mean() > .99
+
+# ---- herding, k-centre, MTT, DATM
+
+def test_choice_by_hand(data, teacher):
+    "From the network's features to the set, each class by itself, every candidate's mean and every distance computed anew in float64"
+    with torch.no_grad(): f = teacher.features(data.x('train')).flatten(1).double()
+    y,herd,far = data.y('train'),[],[]
+    for c in range(10):
+        rows = (y==c).nonzero().flatten().tolist()
+        mean,h = f[rows].mean(0),[]
+        for _ in range(4): h.append(min((i for i in rows if i not in h), key=lambda i: (f[h+[i]].mean(0)-mean).norm().item()))
+        k = [min(rows, key=lambda i: (f[i]-mean).norm().item())]
+        while len(k)<4: k.append(max((i for i in rows if i not in k), key=lambda i: (f[i]-f[k]).norm(dim=1).min().item()))
+        herd,far = herd+h,far+k
+    for how,want in ((herding, herd), (k_center, far)):
+        syn = how(data, teacher, 4)
+        assert syn.history['image'].tolist()==want and torch.equal(syn.images, data.x('train', torch.tensor(want)))
+        assert syn.labels.tolist()==[c for c in range(10) for _ in range(4)]
+    assert herd!=far
+
+@pytest.mark.parametrize('how', [herding, k_center])
+def test_choice_is_the_same_in_any_batches_and_from_disk(data, teacher, how):
+    class Source:
+        def __init__(self, x): self.x,self.shape = x,tuple(x.shape[1:])
+        def __len__(self): return len(self.x)
+        def batch(self, idx): return self.x[torch.as_tensor(idx)]
+    streamed = ImageData(Split(Source(data.train.images), data.train.y), data.test, data.classes, data.norm)
+    assert not streamed.in_memory('train')
+    want = how(data, teacher, 5)
+    for other in (how(data, teacher, 5, batch_size=7), how(streamed, teacher, 5)): assert torch.equal(other.images, want.images)
+    every = data.y('train').bincount().min().item()
+    assert torch.equal(how(data, teacher, 2).images.view(10, 2, -1), want.images.view(10, 5, -1)[:,:2]), 'a smaller set begins like a larger one'
+    assert len(how(data, teacher, every).history['image'].unique())==10*every
+
+@pytest.mark.parametrize('how', [herding, k_center])
+def test_choice_leaves_the_network_alone_and_refuses(data, how):
+    net = create_model('convnet_bn_d2_w8', 10, 16, data.channels)
+    before = {k: v.clone() for k,v in net.state_dict().items()}
+    how(data, net, 1)
+    assert net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and not any(m._forward_pre_hooks for m in net.modules())
+    for ipc in (0, 1000):
+        with pytest.raises(ValueError, match='the smallest class'): how(data, net, ipc)
+    with pytest.raises(ValueError, match='no linear layer'): how(data, net.features, 1)
+    net.features[0].weight.data[0] = float('nan')
+    with pytest.raises(ValueError, match='not all finite'): how(data, net, 1)
+
+@pytest.mark.parametrize('kind', [herd, farthest])
+def test_ties_go_to_the_first(kind):
+    f = torch.randn(6, 4, generator=rng(0)).repeat(5, 1)
+    at = kind(f, 6).tolist()
+    assert all(i<6 for i in at[:1]) and len(set(at))==6
+    if kind is farthest: assert sorted(at)==list(range(6)), 'a copy before the last image that is not one'
+    assert kind(torch.zeros(4, 3), 4).tolist()==[0, 1, 2, 3]
+
+@pytest.mark.parametrize('name', ['mtt', 'datm'])
+def test_matching_baselines(data, name, tmp_path):
+    experts = record_experts(data, tmp_path/'experts', n=2, epochs=3, arch='convnet_d2_w8', lr=.05, show=False)
+    cfg,f = EDFConfig(ipc=1, iterations=2, syn_steps=2, lr_img=10., start_max=1, start_now=None, expand_until=None, init='random'),dict(mtt=mtt, datm=datm)[name]
+    syn = f(data, experts, cfg, tmp_path/'run', show=False, seed=3)
+    assert torch.equal(syn.images, distill(data, experts, cfg, show=False, seed=3, **METHODS[name]).images)
+    assert syn.provenance['method']==name and (tmp_path/'run'/'distilled.safetensors').exists()
+    with pytest.raises(ValueError, match=f'{name} is what it is by alpha'): f(data, experts, cfg, alpha=.5)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.parametrize('how', [herding, k_center])
+def test_choice_on_cuda(data, teacher, how):
+    import copy
+    syn = how(data.to('cuda'), copy.deepcopy(teacher).cuda(), 3)
+    assert syn.images.is_cuda and torch.equal(syn.images.cpu(), data.x('train', syn.history['image']))
+    assert (syn.history['image']==how(data, teacher, 3).history['image']).float().mean()>.9
