@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #3134a31c
+# %% ../nbs/99_all.ipynb #f0c2f253
 from .core import *
 from .data import *
 from .models import *
@@ -23,6 +23,7 @@ from .nrr import *
 from .dbr import *
 from .baselines import *
 from .dm import *
+from .compare import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]
