@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #f0c2f253
+# %% ../nbs/99_all.ipynb #ef5efe1c
 from .core import *
 from .data import *
 from .models import *
@@ -24,6 +24,7 @@ from .dbr import *
 from .baselines import *
 from .dm import *
 from .compare import *
+from .methods import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

@@ -384,6 +384,21 @@ def whiten(self:ImageData,
     "The same set in the input space of ZCA whitening, fitted on its training images"
     return ImageData(self.train, self.test, self.classes, fit_zca(self.train, eps), self.name, self.device)
 
+# %% ../nbs/01_data.ipynb #2a4cf507
+@patch
+def resized(self:ImageData,
+    size:int # Side of the images, in pixels
+):
+    "The same set with images of another size, averaged where they get smaller; its statistics are fitted anew"
+    from torchvision.transforms.v2.functional import resize
+    if size==self.size: return self
+    def f(s):
+        if not s.in_memory: raise ValueError(f'{self.name} is read from disk: give the size {size} where it is loaded')
+        if s.masks is not None: raise ValueError(f'{self.name} has object masks, which would not fit: make it with size={size}')
+        return Split(resize(s.images, [size, size], antialias=True), s.y)
+    data = ImageData(f(self.train), f(self.test), self.classes, None, self.name, self.device)
+    return data.whiten(self.norm.eps) if self.norm.kind=='zca' else data
+
 # %% ../nbs/01_data.ipynb #91bf3bc0
 @lru_cache(1)
 def _digit_pixels():
