@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #ef5efe1c
+# %% ../nbs/99_all.ipynb #de8ac0b7
 from .core import *
 from .data import *
 from .models import *
@@ -25,6 +25,7 @@ from .baselines import *
 from .dm import *
 from .compare import *
 from .methods import *
+from .export import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

@@ -9,7 +9,7 @@ __all__ = ['seed_of', 'rng', 'digest', 'default_device', 'free_memory', 'total_m
            'show_images', 'Distilled']
 
 # %% ../nbs/00_core.ipynb #2e437886
-import csv,ctypes,dataclasses,difflib,hashlib,json,math,os,platform,re,sys,tempfile,time
+import csv,ctypes,dataclasses,difflib,hashlib,json,math,os,platform,sys,tempfile,time
 from contextlib import contextmanager
 from datetime import datetime,timezone
 from pathlib import Path
@@ -440,22 +440,6 @@ def to_dls(self:Distilled,
     "fastai `DataLoaders` of the set"
     from fastai.data.core import DataLoaders
     return DataLoaders.from_dsets(self.dataset(), valid or self.dataset(), bs=bs, device=self.images.device, num_workers=0)
-
-@patch
-def export(self:Distilled,
-    path # The folder to write
-)->float: # Largest difference between a pixel of the set and of its file, pixels in [0,1]
-    "Write one PNG an image into a folder a class, and `distilled.json` with labels, lr and provenance"
-    from PIL import Image
-    p,path = self.norm.decode(self.images).cpu(),Path(path)
-    if p.shape[1] not in (1, 3): raise ValueError(f'PNG files have 1 or 3 channels, these images have {p.shape[1]}: use save() instead')
-    u8 = (p.clamp(0, 1)*255).round().to(torch.uint8)
-    files = [f'{c:03d}_{re.sub("[^0-9A-Za-z_-]+", "_", self.classes[c])}/{i:05d}.png' for i,c in enumerate(self.labels.tolist())]
-    for f,o in zip(files, u8):
-        with atomic_write(path/f) as tmp: Image.fromarray(o.permute(1, 2, 0).squeeze(2).numpy()).save(tmp, 'png')
-    write_json(path/'distilled.json', dict(classes=self.classes, lr=self.lr, files=files, labels=self.labels.tolist(),
-        logits=None if self.logits is None else self.logits.tolist(), provenance=self.provenance))
-    return (p-u8/255).abs().max().item() if len(p) else 0.
 
 # %% ../nbs/00_core.ipynb #5a4c4aa3
 @patch

@@ -56,14 +56,5 @@ def test_run_names_what_differs(tmp_path):
     Run(tmp_path, dict(a=1, b=2))
     with pytest.raises(ValueError, match='b, c differ'): Run(tmp_path, dict(a=1, b=3, c=4))
 
-def test_export_says_how_far(tmp_path):
-    a = small(images=torch.full((6, 3, 4, 4), 4.))
-    assert a.export(tmp_path)==pytest.approx(4*.2+.5-1, abs=1e-5)
-    with pytest.raises(ValueError, match='4 channels|have 4'): small(images=torch.zeros(6, 4, 2, 2), norm=Normalize([.5]*4, [.2]*4)).export(tmp_path)
-
-def test_export_names_are_safe(tmp_path):
-    small(classes=['../../x', 'a/b', 'c']).export(tmp_path/'d')
-    assert sorted(p.name for p in tmp_path.iterdir())==['d'] and len(list((tmp_path/'d').rglob('*.png')))==6
-
 def test_mean_ci_needs_values():
     with pytest.raises(ValueError, match='got none'): mean_ci([])
