@@ -273,8 +273,8 @@ def row(self:_Runner, name, column, arch, sets, took):
     return dict(method=name, ipc=syn.ipc, arch=_arch_name(arch), labels=column, seeds=list(self.seeds), accuracy=[r['accuracy'] for r in runs], best_epoch_accuracy=[max(r['curve'].values()) for r in runs],
                 curve=[r['curve'] for r in runs], lr=[r['lr'] for r in runs], random=random, steps=runs[0]['steps'], seconds=[r['seconds'] for r in runs], seconds_to_make=took, bytes=image_bytes(syn)+runs[0]['label_bytes'])
 
-# %% ../nbs/31_compare.ipynb #8f5cf96c
-def _check_compare(data, entries, arch, labels, seeds, budget, teacher):
+# %% ../nbs/31_compare.ipynb #35b57516
+def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher):
     "Refuse what cannot work, before hours are spent"
     if not entries: raise ValueError('nothing to compare: give entries, such as {"mine": syn}')
     if bad := [o for o in labels if o not in COLUMNS]: raise ValueError(f'labels are columns of {COLUMNS}, got {bad[0]!r}')
@@ -283,8 +283,7 @@ def _check_compare(data, entries, arch, labels, seeds, budget, teacher):
     for a in arch: create_model(a, data.n_classes, data.size, data.channels)
     for n,e in entries.items():
         if isinstance(e.make, Distilled): _fits_data(n, e.make, data)
-        if isinstance(e.labels, Labels):
-            e.labels.check(e.make, budget_epochs(len(e.make), budget, (e.recipe or Recipe()).batch_size))
+        if isinstance(e.labels, Labels): e.labels.check(e.make, budget_epochs(len(e.make), budget, (e.recipe or protocol).batch_size))
     if FULL in entries: raise ValueError(f'{FULL!r} is a row that compare adds itself: use another name')
     if teacher is not None and not _same_space(teacher.space, data.norm): raise ValueError('the teacher was trained in another input space than that of the data: train one on these data')
 
@@ -313,7 +312,7 @@ def compare(
     "Train students of all sets under one protocol, beside random real images and all real images"
     entries,seeds = {n: as_entry(o) for n,o in entries.items()},list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     arch = [arch] if isinstance(arch, str) or callable(arch) else list(arch or [])
-    _check_compare(data, entries, arch, labels, seeds, budget, teacher)
+    _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher)
     if path: Run(path, dict(data=data.name, size=data.size, train=len(data.train), test=len(data.test), norm=digest(*[torch.as_tensor(v) for v in data.norm.state().values()]), budget=budget, protocol=dataclasses.asdict(protocol)))
     run,t0 = _Runner(data, entries, arch, seeds, budget, protocol, path, teacher),time.time()
     sets = {n: run.sets(n, show) for n in entries}
@@ -439,7 +438,7 @@ def markdown(self:Comparison)->str:
 @patch
 def _repr_markdown_(self:Comparison): return self.markdown()
 
-# %% ../nbs/31_compare.ipynb #7b705068
+# %% ../nbs/31_compare.ipynb #2fef38ee
 @patch
 def bars(self:Comparison,
     ax, # matplotlib axes
@@ -456,7 +455,7 @@ def bars(self:Comparison,
         for y,r in zip(at, rows):
             if r['random']: x = 100*mean_ci(r['random'])[0]; ax.plot([x, x], [y-.4/n, y+.4/n], 'k')
     ax.set_yticks(range(len(self.methods)), self.methods); ax.invert_yaxis()
-    ax.set(xlabel='test accuracy, %'); ax.legend(fontsize=8)
+    ax.set(xlabel='test accuracy, %', xlim=(0, None)); ax.legend(fontsize=8)
     return ax
 
 @patch
@@ -470,6 +469,7 @@ def pareto(self:Comparison,
     pts = [(float(np.median(r[of])), 100*mean_ci(r['accuracy'])[0], r) for r in self.rows if r['arch']==(arch or self.archs[0])]
     for x,y,r in pts:
         ax.plot(x, y, 'o', ms=4, color=f"C{self.columns.index(r['labels'])}")
+        if (x, y) in [o[:2] for o in pts[:pts.index((x, y, r))]]: continue # one student under two names
         ax.annotate(r['method'], (x, y), fontsize=6, xytext=(2, 2), textcoords='offset points')
     front,best = [],-1.
     for x,y,_ in sorted(pts, key=lambda o: (o[0], -o[1])):

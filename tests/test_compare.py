@@ -1,0 +1,128 @@
+"Comparisons that are stopped, other networks, labels that are finished, what is refused"
+import json,os,signal,subprocess,sys,textwrap
+from pathlib import Path
+import numpy as np, pytest, torch
+from edf_nrr.compare import COLUMNS, Comparison, Entry, Protocol, compare, everything, teach
+from edf_nrr.core import Distilled
+from edf_nrr.data import digits
+from edf_nrr.dbr import Labels, label_views, relabel
+from edf_nrr.training import random_real, train_teacher
+
+ARCH = 'convnet_d1_w8'
+P = Protocol(batch_size=16, lrs=(.05,), soft_lrs=(.02,), flip=0., augment=None, checks=2)
+
+@pytest.fixture(scope='module')
+def data(): return digits(device='cpu')
+
+@pytest.fixture(scope='module')
+def teacher(data): return train_teacher(data, 'convnet_bn_d1_w8', epochs=5, lr=1e-2, augment=None, show=False)
+
+def without_times(rows): return [{k: v for k,v in r.items() if not k.startswith('seconds')} for r in rows]
+
+SCRIPT = textwrap.dedent('''
+    import os,signal,sys
+    import edf_nrr.compare as C
+    from edf_nrr.data import digits
+    from edf_nrr.training import random_real
+    data,left = digits(device='cpu'),int(sys.argv[2])
+    taught = C.teach
+    def teach(*args, **kwargs):
+        global left
+        if left==0: os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        print('taught', flush=True)
+        return taught(*args, **kwargs)
+    C.teach = teach
+    P = C.Protocol(batch_size=16, lrs=(.02, .05), augment=None, checks=2)
+    C.compare(data, {'a': lambda s: random_real(data, 1, s+50), 'b': lambda s: random_real(data, 1, s+90)}, 'convnet_d1_w8', ['hard'], 2, 10, P, sys.argv[1], show=False).save(sys.argv[1]+'/c.json')
+''')
+
+def run(path, left):
+    r = subprocess.run([sys.executable, '-c', SCRIPT, str(path), str(left)], capture_output=True, text=True)
+    return r.returncode,r.stdout.count('taught'),r.stderr
+
+def test_killed_goes_on_and_ends_with_the_same_rows(tmp_path):
+    code,all_of,err = run(tmp_path/'whole', -1)
+    assert code==0, err
+    assert all_of==16 # four rows of two learning rates and two seeds
+    code,first,_ = run(tmp_path/'killed', 5)
+    assert (code, first)==(-signal.SIGKILL, 5) and not (tmp_path/'killed/c.json').exists()
+    code,rest,err = run(tmp_path/'killed', -1)
+    assert code==0, err
+    assert rest==all_of-5
+    a,b = (Comparison.load(tmp_path/o/'c.json') for o in ('whole', 'killed'))
+    assert without_times(a.rows)==without_times(b.rows)
+
+def test_more_seeds_entries_and_columns_teach_only_those(data, teacher, tmp_path, monkeypatch):
+    import edf_nrr.compare as C
+    calls = []
+    monkeypatch.setattr(C, 'teach', lambda *a, **k: (calls.append(1), teach(*a, **k))[1])
+    e = {'a': lambda s: random_real(data, 1, s+50)}
+    def go(entries=e, columns=('hard',), seeds=2): calls.clear(); return compare(data, dict(entries), ARCH, columns, seeds, 6, P, tmp_path, teacher, full=False, show=False),len(calls)
+    first,n = go(); assert n==4
+    assert go()[1]==0
+    again,n = go(seeds=[1, 0, 5]); assert n==2
+    assert again['a','hard']['accuracy'][:2]==first['a','hard']['accuracy'][::-1]
+    assert go(columns=('hard', 'plain'))[1]==0 # without augmentation both are one lesson
+    assert go(columns=('hard', 'soft'))[1]==4
+    assert go(entries=e | {'b': lambda s: random_real(data, 1, s+70)})[1]==2
+
+def test_other_networks(data, teacher):
+    pytest.importorskip('timm')
+    c = compare(data, {'a': random_real(data, 1)}, [ARCH, 'resnet18_cifar', 'vit_tiny_cifar'], ['hard'], 1, 2, P, teacher=teacher, full=False, show=False)
+    assert c.archs==[ARCH, 'resnet18_cifar', 'vit_tiny_cifar'] and len(c.rows)==6
+    assert c.markdown().count('| random real |')==3
+
+def test_finished_labels(data, teacher):
+    syn = random_real(data, 2, 9)
+    labels = relabel(syn, teacher, 'topk', epochs=10, views=label_views(syn, 0, flip=0.), k=3, show=False)
+    c = compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 20, P, teacher=teacher, full=False, show=False)
+    assert c['mine','own']['bytes']==20*64*1+labels.nbytes # digits come back from eight bits
+    twin = random_real(data, 2, 1)
+    like = relabel(twin, teacher, 'topk', epochs=10, views=label_views(twin, 1, flip=0.), k=3, show=False)
+    from edf_nrr.dbr import evaluate_labels, labels_recipe
+    by_hand = evaluate_labels(twin, like, data, ARCH, [1], labels_recipe(twin, 10, batch_size=16, lr=.02))
+    assert c['mine','own']['random'][1]==by_hand.last[0]
+    with pytest.raises(ValueError, match='there are labels of 10'): compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 30, P, teacher=teacher, show=False)
+    with pytest.raises(ValueError, match='belong to one set, not to a function'): Entry(lambda s: syn, labels)
+
+def test_sets_of_different_size_have_their_own_random_row(data):
+    c = compare(data, {'one': random_real(data, 1, 7), 'three': random_real(data, 3, 7)}, ARCH, ['hard'], 1, 5, P, full=False, show=False)
+    assert c.methods==['random real, 1 a class', 'random real, 3 a class', 'one', 'three']
+    assert c.random_of(c['three','hard'])==c['random real, 3 a class','hard']['accuracy']
+    assert [c[m,'hard']['steps'] for m in ('one', 'three')]==[5, 4] # an epoch of three images a class is two steps of 16
+
+def test_learning_rate_of_all_images_is_judged_by_unseen_ones(data, monkeypatch):
+    import edf_nrr.compare as C
+    seen = []
+    monkeypatch.setattr(C, 'teach', lambda syn, lesson, d, *a, **k: (seen.append((len(syn), len(d.test))), teach(syn, lesson, d, *a, **k))[1])
+    compare(data, {'a': random_real(data, 1)}, ARCH, ['hard'], 1, 3, Protocol(batch_size=16, lrs=(.01, .1), augment=None), show=False)
+    n,held = len(data.train),len(data.validation(.1, seed=0).test)
+    assert (n-held, held) in seen and (n, held) not in seen and (n, len(data.test)) in seen
+
+def test_bad_sets_and_teachers_are_refused(data, teacher, tmp_path):
+    syn = random_real(data, 1)
+    white = data.whiten()
+    for message,entries,kw in (('another input space', {'a': random_real(white, 1)}, {}), (r'images of \(1, 16, 16\)', {'a': Distilled(torch.zeros(10, 1, 16, 16), syn.labels, syn.classes, syn.norm)}, {}),
+                               ('seeds different', {'a': syn}, dict(seeds=[1, 1])), ('another input space', {'a': random_real(white, 1)}, dict(data=white, teacher=teacher))):
+        with pytest.raises(ValueError, match=message): compare(**{**dict(data=data, entries=entries, arch=ARCH, show=False), **kw})
+    def made_elsewhere(seed): return random_real(white, 1, seed)
+    with pytest.raises(ValueError, match='late was made in another input space'): compare(data, {'late': made_elsewhere}, ARCH, ['hard'], 1, 2, P, tmp_path, show=False)
+    assert not list(tmp_path.glob('sets/*'))
+    (tmp_path/'x.json').write_text('[]')
+    with pytest.raises(ValueError, match='not a comparison'): Comparison.load(tmp_path/'x.json')
+
+def test_report_stands_alone(data, teacher, tmp_path):
+    c = compare(data, {'<b>': random_real(data, 1, 3)}, ARCH, COLUMNS, 2, 4, P, teacher=teacher, show=False)
+    page = c.report(tmp_path).read_text()
+    assert '<b>' not in page and '&lt;b&gt;' in page and 'src="data:image/png' in page
+    for row in (tmp_path/'comparison.md').read_text().splitlines()[:5]: assert row.count('|')==len(c.table()[0])+1
+    d = json.loads((tmp_path/'comparison.json').read_text())
+    for r in d['rows']: assert len(r['accuracy'])==len(r['seeds'])==len(r['curve'])==len(r['lr'])==2
+    assert {'protocol', 'versions', 'budget', 'sets', 'seconds'}<=d.keys()
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_cuda():
+    data = digits(device='cuda')
+    c = compare(data, {'a': random_real(data, 1)}, ARCH, ['hard', 'soft'], 2, 60, P, show=False)
+    assert np.mean(c['full data','hard']['accuracy'])>.5
