@@ -135,10 +135,10 @@ def _table(syn, u8, about):
     if syn.logits is not None: cols['logits'] = pa.array(syn.logits.tolist(), pa.list_(pa.float32()))
     return pa.table(cols).replace_schema_metadata(dict(huggingface=json.dumps(dict(info=dict(features=_features(syn)))), edf_nrr=json.dumps(about)))
 
-# %% ../nbs/32_export.ipynb #2ca7552b
+# %% ../nbs/32_export.ipynb #2b9692a4
 def _quoted(s):
     "A YAML string: what is not printable is escaped"
-    return '"'+''.join(c if c.isprintable() and c not in '"\\' else f'\\U{ord(c):08x}' for c in str(s))+'"'
+    return '"'+''.join('\\'+c if c in '"\\' else c if c.isprintable() else f'\\U{ord(c):08x}' for c in str(s))+'"'
 
 def _size_category(n):
     "The hub's word for a size"
@@ -183,7 +183,7 @@ configs:
     path: data/train-*
 ---"""
 
-# %% ../nbs/32_export.ipynb #b589b569
+# %% ../nbs/32_export.ipynb #247b5e3b
 def _input_note(syn):
     "How pixels become the model's input"
     if syn.norm.kind=='normalize':
@@ -199,7 +199,7 @@ def _card(syn, loss, nbytes, file_bytes):
     c,h,w = syn.images.shape[1:]
     learn = [f'Networks expect {_input_note(syn)}.',
              'Hard labels only.' if syn.logits is None else '`softmax(logits)` are the labels to learn from; `label` is the class an image stands for.',
-             '' if syn.lr is None else f'The learning rate that was found with the images (SGD): {syn.lr:.4g}.']
+             '' if syn.lr is None else f'Learning rate of the set (SGD): {syn.lr:.4g}.']
     lost = Exported('', 'parquet', len(syn), **loss, nbytes=0)
     lost = 'The images are 8-bit values to begin with: nothing is lost.' if lost.lossless else (f'The set itself has values between the 256 steps and beyond [0,1]. Pixels here differ from it by at most '
         f'{loss["largest"]:.3g}, by {loss["mean"]:.3g} on average (pixels in [0,1]); {loss["cut"]:.2%} of the values lay beyond [0,1] and were cut.')
