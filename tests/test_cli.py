@@ -15,12 +15,13 @@ def dd(cmd, *args, ok=True):
     return r
 
 def test_help_names_every_option():
-    for cmd,option in dict(dd_demo='--path', dd_experts='--path', dd_distill='--teacher', dd_relabel='--kind', dd_evaluate='--labels', dd_export='--format', dd_complexity='--pretrained').items(): assert option in dd(cmd, '--help').stdout
+    for cmd,option in dict(dd_demo='--path', dd_experts='--path', dd_distill='--teacher', dd_relabel='--kind', dd_evaluate='--labels', dd_compare='--quick', dd_export='--format', dd_complexity='--pretrained').items(): assert option in dd(cmd, '--help').stdout
 
 def test_bad_input_is_one_line(tmp_path):
     for args in (('dd_experts', '--data', 'nowhere'), ('dd_experts', '--data', 'digits', '--path', tmp_path/'e', '--settings', 'epoch=3'), ('dd_experts', '--data', tmp_path),
                  ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors'),
                  ('dd_distill', '--method', 'nrr', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors'), ('dd_export', tmp_path/'none.safetensors'), ('dd_export', tmp_path),
+                 ('dd_compare', '--data', 'digits', '--methods', 'eddf'), ('dd_compare', '--data', 'digits', '--labels', 'best'), ('dd_compare', '--data', 'digits', '--settings', 'dm.iteration=3'), ('dd_compare', '--data', 'cifar10', '--quick', '--root', tmp_path),
                  ('dd_complexity', '--data', 'birds_hard', '--root', tmp_path), ('dd_complexity', '--data', 'digits', '--of', 'best', '--epochs', 1, '--path', tmp_path/'c')):
         err = dd(*args, ok=False).stderr
         assert 'Traceback' not in err and len(err.strip().splitlines())==1 and err.startswith(args[0]), err
@@ -62,3 +63,34 @@ def test_demo_writes_what_it_says(tmp_path):
     for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
     assert {'command', 'seconds', 'versions'}<=r.keys()
     assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png', 'refined.png'}
+
+def cifar_folder(root):
+    "Scenes with digits, stored as CIFAR-10 is on the Hugging Face hub"
+    import io,json,pyarrow as pa,pyarrow.parquet as pq
+    from edf_nrr.data import cluttered_digits
+    d = cluttered_digits(600, 200, size=32, object_fraction=.6, device='cpu')
+    def png(x): b = io.BytesIO(); Image.fromarray(x.permute(1, 2, 0).numpy()).save(b, 'png'); return dict(bytes=b.getvalue(), path=None)
+    (root/'cifar10').mkdir()
+    features = dict(image=dict(_type='Image'), label=dict(_type='ClassLabel', names=d.classes))
+    for name,s in (('train', d.train), ('test', d.test)):
+        t = pa.table(dict(image=[png(x) for x in s.raw()], label=s.y.tolist())).replace_schema_metadata({'huggingface': json.dumps(dict(info=dict(features=features)))})
+        pq.write_table(t, root/'cifar10'/f'{name}-00000-of-00001.parquet')
+
+def test_compare_writes_a_report_and_goes_on(tmp_path):
+    cifar_folder(tmp_path)
+    few = 'n_train=400,n_test=100,arch=convnet_d1_w8,teacher.arch=convnet_bn_d1_w16,teacher.epochs=6,dm.arch=convnet_d1_w8,dm.iterations=3,nrr.iterations=3'
+    args = 'dd_compare','--data','cifar10','--root',tmp_path,'--ipc',1,'--quick','--methods','dm,rded,nrr-dd','--seeds',2,'--budget',6,'--path',tmp_path/'c','--settings',few
+    out = dd(*args).stdout
+    assert 'cifar10: 400 training and 100 test images, 3x16x16' in out
+    r = json.loads((tmp_path/'c/comparison.json').read_text())
+    assert [(o['method'], o['labels']) for o in r['rows']]==[(m, l) for m in ('random real', 'dm', 'rded', 'nrr-dd', 'full data') for l in ('hard', 'soft', 'own')]
+    assert r['command'].startswith('dd_compare --data cifar10') and (tmp_path/'c/comparison.html').exists()
+    assert (tmp_path/'c/comparison.md').read_text().strip() in out
+    sets = sorted((tmp_path/'c/sets').glob('dm-*.safetensors'))
+    assert len(sets)==1
+    students = {f.name: f.stat().st_mtime_ns for f in (tmp_path/'c/students').iterdir()}
+    dd(*args, '--distilled', sets[0])
+    again = json.loads((tmp_path/'c/comparison.json').read_text())['rows']
+    assert [o for o in again if o['method']!=sets[0].stem]==r['rows']
+    assert [o['accuracy'] for o in again if o['method']==sets[0].stem]==[o['accuracy'] for o in r['rows'] if o['method']=='dm'] # the same set from its file
+    assert students.items()=={f.name: f.stat().st_mtime_ns for f in (tmp_path/'c/students').iterdir()}.items()
