@@ -1,6 +1,7 @@
 "Write bench/README.md from the JSON files in bench/results: python bench/report.py"
 from pathlib import Path
 from matplotlib.figure import Figure
+from edf_nrr.compare import Comparison
 from edf_nrr.core import mean_ci, read_json, results_table
 
 here = Path(__file__).parent
@@ -178,6 +179,17 @@ def labels():
     return '\n'.join(lines) + (f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {r['versions']['cores']} CPU cores, of which 1 was used, without the teachers ({teachers}); {o['ipc']} random real images a class, "
                                f"students of {o['arch']}, last epoch, 95 % intervals over {len(o['seeds'])} seeds, each with images, views and student of its own.")
 
+def compare_table(): return Comparison.load(here/'results/compare.json').markdown()
+
+def selection():
+    "Rank correlations with the order of all images, regret and time, a row a set"
+    r = read_json(here/'results/selection.json')
+    def rank(v): return '{:.2f} ± {:.2f}'.format(*mean_ci(v))
+    def cells(o): return [o['method'], o['labels'], rank(o['spearman']), rank(o['kendall']), pm(mean_ci(o['regret'])), f"{o['seconds']:.0f}", f"{o['seconds_full']/o['seconds']:.1f}"]
+    head = ['trained on', 'labels', "Spearman's rho", "Kendall's tau", 'regret, points', 'seconds', 'times faster']
+    return table(head, [cells(o) for o in r['orders']]) + (f"\n\n`{r['command']}`: {len(r['candidates'])} networks, {r['ipc']} images a class for {r['budget']} steps, all {r['n_train']:,} for {r['full_budget']}; 95 % intervals over {len(r['orders'][0]['spearman'])} seeds, each one run a network. "
+        f"Seconds: all candidates once and the set they learn from; {r['versions']['cores']} CPU cores of which {r['versions']['threads']} was used, torch {r['versions']['torch']}.")
+
 text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
@@ -195,6 +207,14 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 ## CPD and DAE over scenes of growing complexity
 
 {complexity()}
+
+## All methods under one protocol: CIFAR-10, 16x16, ten images a class
+
+{compare_table()}
+
+## Which network? Ten images a class in place of all
+
+{selection()}
 
 ## The matching gradient: time and memory
 
