@@ -9,11 +9,10 @@ is kept in the folder RUNS: a command that was stopped goes on.
 import dataclasses,time
 from pathlib import Path
 from fastcore.script import call_parse
-from edf_nrr.compare import FULL, Comparison, Protocol, compare
-from edf_nrr.core import versions, write_json
+from edf_nrr.compare import FULL, RANDOM, Protocol, compare
+from edf_nrr.core import changed, versions, write_json
 from edf_nrr.data import parquet
 from edf_nrr.methods import QUICK_EFFORT, entries_of, shared_teacher
-from edf_nrr.training import random_real
 
 CANDIDATES = ['convnet_d1_w16', 'convnet_d1_w64', 'convnet_d2_w16', 'convnet_d2_w32', 'convnet_d2_w64', 'convnet_d3_w16', 'convnet_d3_w32', 'convnet_d3_w64', 'convnet_bn_d2_w32', 'convnet_bn_d3_w32']
 PROTOCOL = Protocol(lrs=(.02,), soft_lrs=(.01,), checks=1)
@@ -32,11 +31,10 @@ def main(
     data = parquet(path, size=16, n_train=10_000, n_test=2_000)
     teacher = shared_teacher(data, QUICK_EFFORT, runs)
     entries = entries_of(['edf', 'nrr-dd'], data, ipc, teacher, QUICK_EFFORT, runs, sets=1)
-    small = compare(data, entries, CANDIDATES, ['hard', 'own'], seeds, budget, PROTOCOL, runs/'small', teacher, full=False)
-    all_of = compare(data, {'random real': lambda seed: random_real(data, ipc, seed)}, CANDIDATES, ['hard'], seeds, full_budget, PROTOCOL, runs/'all')
-    c = Comparison(small.rows+[r for r in all_of.rows if r['method']==FULL], {})
-    orders = [dict(c.agreement(m, col), method=m, labels=col) for m in c.methods for col in (['hard'] if m in (FULL, 'random real') else ['hard', 'own'])]
+    protocol = changed(PROTOCOL, full_steps=full_budget)
+    c = compare(data, entries, CANDIDATES, ['hard', 'own'], seeds, budget, protocol, runs, teacher)
+    orders = [dict(c.agreement(m, col), method=m, labels=col) for m in c.methods for col in (['hard'] if m in (FULL, RANDOM) else ['hard', 'own'])]
     for o in orders: print(o['method'], o['labels'], 'rank correlations', [round(v, 2) for v in o['spearman']], 'regret', [round(100*v, 1) for v in o['regret']], f"{o['seconds_full']/o['seconds']:.1f} x less time")
     write_json(out, dict(command=f'python bench/selection.py PATH --seeds {seeds} --budget {budget} --full_budget {full_budget}', seconds=round(time.time()-t0, 1), versions=versions(), data=data.name, size=16, n_train=len(data.train), n_test=len(data.test),
-                         ipc=ipc, budget=budget, full_budget=full_budget, protocol=dataclasses.asdict(PROTOCOL), candidates=CANDIDATES, orders=orders,
+                         ipc=ipc, budget=budget, full_budget=full_budget, protocol=dataclasses.asdict(protocol), candidates=CANDIDATES, orders=orders,
                          rows=[{k: r[k] for k in ('method', 'labels', 'arch', 'accuracy', 'seeds', 'steps', 'seconds', 'seconds_to_make')} for r in c.rows]))

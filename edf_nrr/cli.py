@@ -61,7 +61,7 @@ def _cifar(name, root, size, n_train, n_test, download):
     a,b = [len(s) if n is None else n for s,n in ((data.train, n_train), (data.test, n_test))]
     return data.take(a//data.n_classes, b//data.n_classes).resized(size or data.size)
 
-# %% ../nbs/40_cli.ipynb #6713ce28
+# %% ../nbs/40_cli.ipynb #f8994d38
 def _command(f):
     "Command line for `f`: bad input gives one line and exit status 1"
     @functools.wraps(f)
@@ -90,7 +90,7 @@ def _settings(text):
         k,sep,v = part.partition('=')
         if not sep: raise ValueError(f'settings look like name=value,name=value; got {part!r}')
         res[k.strip()] = _value(v.strip())
-    return {k: DSA(v) if k=='augment' and isinstance(v, str) else v for k,v in res.items()}
+    return {k: DSA(v) if k.rpartition('.')[2]=='augment' and isinstance(v, str) else v for k,v in res.items()}
 
 # %% ../nbs/40_cli.ipynb #e9be4098
 @_command

@@ -40,7 +40,7 @@ def as_entry(
     if isinstance(o, Entry): return o
     return Entry(*o) if isinstance(o, tuple) else Entry(o)
 
-# %% ../nbs/31_compare.ipynb #a8da7509
+# %% ../nbs/31_compare.ipynb #09a5959f
 @dataclasses.dataclass(frozen=True)
 class Protocol:
     "What all students of a comparison share, besides their number of steps"
@@ -51,11 +51,13 @@ class Protocol:
     flip:float = .5 # Probability of a mirror image in views with labels of a teacher; 0 for things that have a left and a right
     held_out:float = .1 # Share of the training images that judges learning rates
     checks:int = 5 # Looks at the test images, evenly over the steps; the last one is the result
+    full_steps:int|None = None # Steps of students of all training images; None: as many as the others
 
     def __post_init__(self):
         for k in ('lrs', 'soft_lrs'):
             if not getattr(self, k) or not all(o>0 for o in getattr(self, k)): raise ValueError(f'{k} must be positive learning rates, got {getattr(self, k)}')
-        if self.batch_size<1 or self.checks<1: raise ValueError(f'batch_size and checks must be positive, got {self.batch_size} and {self.checks}')
+        for k in ('batch_size', 'checks', 'full_steps'):
+            if getattr(self, k) is not None and getattr(self, k)<1: raise ValueError(f'{k} must be positive, got {getattr(self, k)}')
         if not 0<self.held_out<1: raise ValueError(f'held_out is a share of the training images, in (0,1), got {self.held_out}')
 
 COLUMNS = ['hard', 'plain', 'soft', 'own']
@@ -216,7 +218,7 @@ class _Runner:
         if id(syn) not in self.ids: self.ids[id(syn)] = syn,distilled_id(syn)+('' if syn.logits is None else digest(syn.logits))
         return self.ids[id(syn)][1]
 
-# %% ../nbs/31_compare.ipynb #a199a59c
+# %% ../nbs/31_compare.ipynb #e27dec11
 def _arch_name(arch): return arch if isinstance(arch, str) else arch.__name__
 
 def _plain(o):
@@ -233,7 +235,8 @@ def student(self:_Runner, syn, lesson, arch, seed, judge='test'):
     f = self.file('students', f'{key}.json')
     if key not in self.kept and f and f.exists(): self.kept[key] = read_json(f)['result']
     if key not in self.kept:
-        made = teach(syn, lesson, self.data if judge=='test' else self.held, arch, seed, self.budget, self.protocol, self.teacher)
+        steps = self.protocol.full_steps if syn.provenance.get('method')==FULL else None
+        made = teach(syn, lesson, self.data if judge=='test' else self.held, arch, seed, steps or self.budget, self.protocol, self.teacher)
         self.kept[key] = json.loads(json.dumps(made))
         if f: write_json(f, dict(spec=spec, result=self.kept[key]))
     return self.kept[key]
