@@ -190,6 +190,21 @@ def selection():
     return table(head, [cells(o) for o in r['orders']]) + (f"\n\n`{r['command']}`: {len(r['candidates'])} networks, {r['ipc']} images a class for {r['budget']} steps, all {r['n_train']:,} for {r['full_budget']}; 95 % intervals over {len(r['orders'][0]['spearman'])} seeds, each one run a network. "
         f"Seconds: all candidates once and the set they learn from; {r['versions']['cores']} CPU cores of which {r['versions']['threads']} was used, torch {r['versions']['torch']}.")
 
+def dm_table(data):
+    "Baselines and distribution matching on one data set, paired by seed"
+    r = read_json(here/'results/dm.json')
+    at = {o['method']: o for o in r['rows'] if o['data']==data}
+    lines = [[m, pm(mean_ci(o['accuracy'])), *('' if m==k else minus(o, at[k]) for k in ('random real', 'DM')), f"{o['seconds_to_make']:.0f}"] for m,o in at.items()]
+    return table(['method', 'accuracy, %', 'to random real', 'to DM', 'seconds to make'], lines)
+
+def dm():
+    r,c = (read_json(here/f'results/{o}.json') for o in ('dm', 'dm_choice'))
+    s,o = r['settings'],r['rows'][0]
+    tried = table(['changed', 'held-out accuracy, %'], [[o['method'], ', '.join(f'{100*a:.1f}' for a in o['accuracy'])] for o in c['rows']])
+    return (f"**CIFAR-10**\n\n{dm_table('cifar10')}\n\n**Cluttered digits, the digit's square 60 % of the image**\n\n{dm_table('digits')}\n\n`{r['command']}`: {r['seconds']:.0f} s, {on(r)}; students of {o['arch']}, hard labels, {r['recipe']['epochs']} epochs, "
+            f"{len(o['seeds'])} seeds, each a set and a student of its own, 95 % intervals, differences paired by seed. DM: {s['iterations']} iterations of {s['batch_real']} real images a class, lr {s['lr_img']:g}; the network that herding and k-centre look through and that DAE asks is right on "
+            + ', '.join(f'{v:.1%} ({k})' for k,v in r['teacher'].items()) + f".\n\nWhat the settings were chosen by, `{c['command']}`, CIFAR-10, one column a seed:\n\n{tried}")
+
 text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
@@ -203,6 +218,10 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 {accuracies('cifar10_edf')}
 
 10,000 training and 2,000 test images, JPEG-encoded CIFAR-10; one distillation a method. `--full` is the release's size, for a GPU.
+
+## Choosing real images, and distribution matching: 16x16, ten images a class, hard labels
+
+{dm()}
 
 ## CPD and DAE over scenes of growing complexity
 
