@@ -9,7 +9,7 @@ of its own, so intervals cover both; herding and k-centre choose the same images
 from the random real images of its seed. Finished runs are kept in the folder RUNS, and a set that is being made goes on from its last
 checkpoint: a command that was stopped can be given again.
 """
-import dataclasses,hashlib,json,sys,time
+import dataclasses,hashlib,json,time
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,8 +81,8 @@ def choices(path, runs, seeds):
     label = lambda o: 'DM' + ''.join(f', {k} {v:g}' for k,v in o.items())
     return rows + [row(label(o), 'cifar10', [run('cifar10', path, runs, 'DM', s, held_out=True, **o) for s in range(seeds)]) for o in TRIED]
 
-def compared(path, runs, seeds):
-    return [row(m, n, [run(n, path, runs, m, s) for s in range(seeds)]) for n in METHODS for m in METHODS[n]]
+def compared(path, runs, seeds, sets):
+    return [row(m, n, [run(n, path, runs, m, s) for s in range(seeds)]) for n in sets for m in METHODS[n]]
 
 def beside(repo):
     "Largest relative difference of loss and image gradient to the statements of the published code, in float64, same network and images"
@@ -108,6 +108,7 @@ def main(
     path:str, # Folder with the data
     choose:bool=False, # Only what the settings were chosen by?
     seeds:int=5, # Sets and students a method
+    sets:str='cifar10,digits', # Data sets
     dm:str='', # Checkout of the published code (DatasetCondensation), to compare loss and gradient with
     runs:str='runs/dm', # Folder for teachers, sets and finished runs
     out:str='' # Results file; default: bench/results/dm.json, with --choose bench/results/dm_choice.json
@@ -115,7 +116,7 @@ def main(
     torch.set_num_threads(1)
     more = dict(beside_published=beside(dm)) if dm else {}
     if more: print(more)
-    rows = choices(path, runs, seeds) if choose else compared(path, runs, seeds)
-    if not choose: more['teacher'] = {n: teacher_of(n, path, runs).accuracy for n in VIEWS}
-    args = ' '.join(sys.argv[2:]).replace(dm or ' ', 'REPO' if dm else ' ')
-    write_results(out or f"bench/results/dm{'_choice' if choose else ''}.json", rows, sum(r['seconds'] for r in rows), f'python bench/dm.py PATH {args}'.strip(), settings=dataclasses.asdict(SETTINGS), recipe=dataclasses.asdict(RECIPE), **more)
+    rows = choices(path, runs, seeds) if choose else compared(path, runs, seeds, sets.split(','))
+    if not choose: more['teacher'] = {n: teacher_of(n, path, runs).accuracy for n in sets.split(',')}
+    command = ' '.join(['python bench/dm.py PATH', *['--choose']*choose, *[f'--seeds {seeds}']*(seeds!=5), *[f'--sets {sets}']*(sets!=','.join(METHODS)), *['--dm REPO']*bool(dm)])
+    write_results(out or f"bench/results/dm{'_choice' if choose else ''}.json", rows, sum(r['seconds'] for r in rows), command, settings=dataclasses.asdict(SETTINGS), recipe=dataclasses.asdict(RECIPE), **more)

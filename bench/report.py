@@ -201,7 +201,8 @@ def dm():
     r,c = (read_json(here/f'results/{o}.json') for o in ('dm', 'dm_choice'))
     s,o = r['settings'],r['rows'][0]
     tried = table(['changed', 'held-out accuracy, %'], [[o['method'], ', '.join(f'{100*a:.1f}' for a in o['accuracy'])] for o in c['rows']])
-    return (f"**CIFAR-10**\n\n{dm_table('cifar10')}\n\n**Cluttered digits, the digit's square 60 % of the image**\n\n{dm_table('digits')}\n\n`{r['command']}`: {r['seconds']:.0f} s, {on(r)}; students of {o['arch']}, hard labels, {r['recipe']['epochs']} epochs, "
+    names = dict(cifar10='CIFAR-10', digits="Cluttered digits, the digit's square 60 % of the image")
+    return ('\n\n'.join(f'**{names[k]}**\n\n{dm_table(k)}' for k in dict.fromkeys(o['data'] for o in r['rows'])) + f"\n\n`{r['command']}`: {r['seconds']:.0f} s, {on(r)}; students of {o['arch']}, hard labels, {r['recipe']['epochs']} epochs, "
             f"{len(o['seeds'])} seeds, each a set and a student of its own, 95 % intervals, differences paired by seed. DM: {s['iterations']} iterations of {s['batch_real']} real images a class, lr {s['lr_img']:g}; the network that herding and k-centre look through and that DAE asks is right on "
             + ', '.join(f'{v:.1%} ({k})' for k,v in r['teacher'].items()) + f".\n\nWhat the settings were chosen by, `{c['command']}`, CIFAR-10, one column a seed:\n\n{tried}")
 
