@@ -82,7 +82,8 @@ def choices(path, runs, seeds):
     return rows + [row(label(o), 'cifar10', [run('cifar10', path, runs, 'DM', s, held_out=True, **o) for s in range(seeds)]) for o in TRIED]
 
 def compared(path, runs, seeds, sets):
-    return [row(m, n, [run(n, path, runs, m, s) for s in range(seeds)]) for n in sets for m in METHODS[n]]
+    found = {(n, m, s): run(n, path, runs, m, s) for n in sets for s in range(seeds) for m in METHODS[n]}
+    return [row(m, n, [found[n,m,s] for s in range(seeds)]) for n in sets for m in METHODS[n]]
 
 def beside(repo):
     "Largest relative difference of loss and image gradient to the statements of the published code, in float64, same network and images"
