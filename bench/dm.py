@@ -6,8 +6,8 @@
 
 PATH is a folder with CIFAR-10 in the Hugging Face layout (train-*.parquet, test*.parquet). Every seed is a set of its own with one student
 of its own, so intervals cover both; herding and k-centre choose the same images for every seed, so theirs cover students only. DM starts
-from the random real images of its seed. Finished runs are kept in the folder RUNS, and a set that is being made goes on from its last
-checkpoint: a command that was stopped can be given again.
+from the random real images of its seed. Finished runs are kept in the folder RUNS: a command that was
+stopped can be given again.
 """
 import dataclasses,hashlib,json,time
 from functools import lru_cache
@@ -45,10 +45,10 @@ def teacher_of(name, path, runs):
     if not file.exists(): save_teacher(train_teacher(data, ARCH, epochs=10, lr=1e-2, augment=dataclasses.replace(VIEWS[name], siamese=False), show=False), file)
     return load_teacher(file, data.device)
 
-def make(name, path, runs, method, seed, cfg, held_out, folder):
+def make(name, path, runs, method, seed, cfg, held_out):
     data = load(name, path, held_out)
     if method=='random real': return random_real(data, cfg.ipc, seed)
-    if method in DM: return match(data, cfg, folder, teacher_of(name, path, runs) if cfg.beta else None, show=False)
+    if method in DM: return match(data, cfg, cam_model=teacher_of(name, path, runs) if cfg.beta else None, show=False)
     return dict(zip(('herding', 'k-centre'), (herding, k_center)))[method](data, teacher_of(name, path, runs), cfg.ipc)
 
 def run(name, path, runs, method, seed, recipe=RECIPE, held_out=False, **changes):
@@ -62,7 +62,7 @@ def run(name, path, runs, method, seed, recipe=RECIPE, held_out=False, **changes
     load(name, path, held_out)
     if method!='random real' and (cfg.beta or method not in DM): teacher_of(name, path, runs) # not a part of the time
     t0 = time.time()
-    syn = make(name, path, runs, method, seed, cfg, held_out, folder)
+    syn = make(name, path, runs, method, seed, cfg, held_out)
     t1 = time.time()
     acc = evaluate(syn, load(name, path, held_out), ARCH, [seed], recipe, checks=1).mean
     res = dict(what=what, accuracy=acc, seconds=dict(set=t1-t0, student=time.time()-t1))
