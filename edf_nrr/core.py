@@ -260,17 +260,17 @@ def write_results(
         if not all(0<=a<=1 for a in r['accuracy']): raise ValueError(f'{r["method"]}: accuracies are fractions in [0,1], got {r["accuracy"]}')
     write_json(path, dict(command=command, seconds=round(seconds, 1), date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), versions=versions(), **more, rows=rows))
 
-# %% ../nbs/00_core.ipynb #5f46549d
+# %% ../nbs/00_core.ipynb #ceac5e09
 def results_table(
     path, # File of `write_results`
-    against:str=None, # Method to subtract from each row, paired by seed, in one more column
+    against:str=None, # Method to subtract from each row, paired by seed, in one more column: of the rows shown, or else of any
     **where # Only rows with these values, such as object_fraction=.4
 ): # Renders as a table in a notebook
     "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
     from IPython.display import Markdown
     r = read_json(path)
-    v,ref = r['versions'],{o['method']: o['accuracy'] for o in r['rows']}.get(against)
     rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
+    v,ref = r['versions'],{o['method']: o['accuracy'] for o in r['rows']+rows}.get(against) # of the rows shown if there is one
     if not rows: raise ValueError(f'{path} has no row with {where}')
     if against and ref is None: raise ValueError(f'{path} has no row of {against!r} to compare with')
     lines = ['| method | IPC | labels | test accuracy, % | runs |', '|:--|--:|:--|--:|--:|']
