@@ -171,7 +171,7 @@ def ars(
     syn_aug,random_aug,syn_plain,random_plain = _fractions(syn_aug=syn_aug, random_aug=random_aug, syn_plain=syn_plain, random_plain=random_plain)
     return _score(gamma*(syn_aug-random_aug)+(1-gamma)*(syn_plain-random_plain))
 
-# %% ../nbs/31_compare.ipynb #e458fb27
+# %% ../nbs/31_compare.ipynb #b68a6905
 def everything(
     data:ImageData # Real data in memory
 )->Distilled:
@@ -193,9 +193,10 @@ def _fits_data(name, syn, data):
 
 class _Runner:
     "Makes sets and students, and keeps them"
-    def __init__(self, data, entries, arch, seeds, budget, protocol, path, teacher):
-        self.data,self.entries,self.arch,self.seeds,self.budget,self.protocol,self.teacher = data,entries,arch,seeds,budget,protocol,teacher
+    def __init__(self, data, entries, arch, seeds, budget, protocol, path):
+        self.data,self.entries,self.arch,self.seeds,self.budget,self.protocol,self.teacher = data,entries,arch,seeds,budget,protocol,None
         self.path,self.kept,self.ids,self.held = Path(path) if path else None,{},{},data.validation(protocol.held_out, seed=0)
+        self.teacher_id = None
     def file(self, *parts): return self.path.joinpath(*parts) if self.path else None
     def sets(self, name, show=False):
         "A set a seed, the seconds that each took"
@@ -213,12 +214,16 @@ class _Runner:
         _fits_data(name, syn, self.data)
         if f: syn.save(f); write_json(about, dict(name=name, seed=k, seconds=took))
         return syn.to(self.data.device),took
+    def ask(self, teacher):
+        "Let this teacher give the labels"
+        self.teacher = teacher
+        if teacher is not None: self.teacher_id = digest(*teacher.parameters(), *teacher.buffers())
     def id(self, syn):
         "Which set it is; also holds it, so that `id` stays its own"
         if id(syn) not in self.ids: self.ids[id(syn)] = syn,distilled_id(syn)+('' if syn.logits is None else digest(syn.logits))
         return self.ids[id(syn)][1]
 
-# %% ../nbs/31_compare.ipynb #e27dec11
+# %% ../nbs/31_compare.ipynb #14932d42
 def _arch_name(arch): return arch if isinstance(arch, str) else arch.__name__
 
 def _plain(o):
@@ -230,7 +235,7 @@ def _plain(o):
 def student(self:_Runner, syn, lesson, arch, seed, judge='test'):
     "What became of one student, taught now or before"
     spec = dict(set=self.id(syn), recipe=dataclasses.asdict(lesson.recipe), labels=_plain(lesson.labels), loss=dataclasses.asdict(lesson.loss) if lesson.labels is not None else None,
-                arch=_arch_name(arch), seed=seed, judge=judge)
+                teacher=self.teacher_id if isinstance(lesson.labels, dict) else None, arch=_arch_name(arch), seed=seed, judge=judge)
     key = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=10).hexdigest()
     f = self.file('students', f'{key}.json')
     if key not in self.kept and f and f.exists(): self.kept[key] = read_json(f)['result']
@@ -276,7 +281,7 @@ def row(self:_Runner, name, column, arch, sets, took):
     return dict(method=name, ipc=syn.ipc, arch=_arch_name(arch), labels=column, seeds=list(self.seeds), accuracy=[r['accuracy'] for r in runs], best_epoch_accuracy=[max(r['curve'].values()) for r in runs],
                 curve=[r['curve'] for r in runs], lr=[r['lr'] for r in runs], random=random, steps=runs[0]['steps'], seconds=[r['seconds'] for r in runs], seconds_to_make=took, bytes=image_bytes(syn)+runs[0]['label_bytes'])
 
-# %% ../nbs/31_compare.ipynb #35b57516
+# %% ../nbs/31_compare.ipynb #2e453beb
 def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher):
     "Refuse what cannot work, before hours are spent"
     if not entries: raise ValueError('nothing to compare: give entries, such as {"mine": syn}')
@@ -288,7 +293,8 @@ def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher
         if isinstance(e.make, Distilled): _fits_data(n, e.make, data)
         if isinstance(e.labels, Labels): e.labels.check(e.make, budget_epochs(len(e.make), budget, (e.recipe or protocol).batch_size))
     if FULL in entries: raise ValueError(f'{FULL!r} is a row that compare adds itself: use another name')
-    if teacher is not None and not _same_space(teacher.space, data.norm): raise ValueError('the teacher was trained in another input space than that of the data: train one on these data')
+    space = getattr(teacher, 'space', None)
+    if space is not None and not _same_space(space, data.norm): raise ValueError('the teacher was trained in another input space than that of the data: train one on these data')
 
 def _teacher(data, teacher, path, needed):
     "The teacher that is given, or one that is trained once and kept"
@@ -317,7 +323,7 @@ def compare(
     arch = [arch] if isinstance(arch, str) or callable(arch) else list(arch or [])
     _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher)
     if path: Run(path, dict(data=data.name, size=data.size, train=len(data.train), test=len(data.test), norm=digest(*[torch.as_tensor(v) for v in data.norm.state().values()]), budget=budget, protocol=dataclasses.asdict(protocol)))
-    run,t0 = _Runner(data, entries, arch, seeds, budget, protocol, path, teacher),time.time()
+    run,t0 = _Runner(data, entries, arch, seeds, budget, protocol, path),time.time()
     sets = {n: run.sets(n, show) for n in entries}
     run.arch = arch or [student_arch(next(iter(sets.values()))[0][0])]
     ipcs = sorted({max(1, round(s[0].ipc)) for s,_ in sets.values()})
@@ -326,7 +332,7 @@ def compare(
         if n not in entries: entries[n] = Entry(lambda seed, i=i: random_real(data, i, seed)); sets[n] = run.sets(n)
     if full: entries[FULL] = Entry(everything(data)); sets[FULL] = run.sets(FULL)
     needs = 'soft' in labels or 'own' in labels and any(isinstance(entries[n].labels, dict) or s[0].logits is not None for n,(s,_) in sets.items())
-    run.teacher = _teacher(data, teacher, path, needs)
+    run.ask(_teacher(data, teacher, path, needs))
     order = [n for n in entries if n.startswith(RANDOM)] + [n for n in entries if not n.startswith(RANDOM) and n!=FULL] + [FULL]*full
     rows,jobs = [],[(a, n, c) for a in run.arch for n in order for c in labels]
     bar = progress(jobs, show=show)

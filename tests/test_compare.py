@@ -65,6 +65,9 @@ def test_more_seeds_entries_and_columns_teach_only_those(data, teacher, tmp_path
     assert again['a','hard']['accuracy'][:2]==first['a','hard']['accuracy'][::-1]
     assert go(columns=('hard', 'plain'))[1]==0 # without augmentation both are one lesson
     assert go(columns=('hard', 'soft'))[1]==4
+    other = train_teacher(data, 'convnet_bn_d1_w8', epochs=4, lr=1e-2, augment=None, show=False)
+    calls.clear(); compare(data, dict(e), ARCH, ['hard', 'soft'], 2, 6, P, tmp_path, other, full=False, show=False)
+    assert len(calls)==4 # what another teacher says is another lesson
     assert go(entries=e | {'b': lambda s: random_real(data, 1, s+70)})[1]==2
 
 def test_other_networks(data, teacher):
