@@ -88,7 +88,7 @@ def lesson_of(
     if entry.labels is not None: return Lesson(entry.recipe or soft, entry.labels, entry.loss)
     return Lesson(entry.recipe or changed(hard, hard=syn.logits is None, lr=syn.lr))
 
-# %% ../nbs/31_compare.ipynb #78c27e8d
+# %% ../nbs/31_compare.ipynb #0b381ef5
 def budget_epochs(
     n:int, # Images
     budget:int, # Steps
@@ -115,7 +115,7 @@ def teach(
     data:ImageData, # Its test images judge
     arch, # Network of the student
     seed:int=0, # Of student and views
-    budget:int=1000, # Steps
+    budget:int=300, # Steps
     protocol:Protocol=Protocol(), # What all students share
     teacher=None # Network that gives labels, if the lesson asks for them
 )->dict: # accuracy after the last step, curve (epoch to accuracy), lr, steps, seconds, label_bytes
@@ -281,7 +281,7 @@ def row(self:_Runner, name, column, arch, sets, took):
     return dict(method=name, ipc=syn.ipc, arch=_arch_name(arch), labels=column, seeds=list(self.seeds), accuracy=[r['accuracy'] for r in runs], best_epoch_accuracy=[max(r['curve'].values()) for r in runs],
                 curve=[r['curve'] for r in runs], lr=[r['lr'] for r in runs], random=random, steps=runs[0]['steps'], seconds=[r['seconds'] for r in runs], seconds_to_make=took, bytes=image_bytes(syn)+runs[0]['label_bytes'])
 
-# %% ../nbs/31_compare.ipynb #2e453beb
+# %% ../nbs/31_compare.ipynb #20001356
 def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher):
     "Refuse what cannot work, before hours are spent"
     if not entries: raise ValueError('nothing to compare: give entries, such as {"mine": syn}')
@@ -291,7 +291,10 @@ def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher
     for a in arch: create_model(a, data.n_classes, data.size, data.channels)
     for n,e in entries.items():
         if isinstance(e.make, Distilled): _fits_data(n, e.make, data)
-        if isinstance(e.labels, Labels): e.labels.check(e.make, budget_epochs(len(e.make), budget, (e.recipe or protocol).batch_size))
+        if isinstance(e.labels, Labels):
+            need = budget_epochs(len(e.make), budget, (e.recipe or protocol).batch_size)
+            e.labels.check(e.make)
+            if need>e.labels.epochs: raise ValueError(f'{budget} steps are {need} epochs of {n}, there are labels of {e.labels.epochs}: lower the budget, or relabel with epochs={need}')
     if FULL in entries: raise ValueError(f'{FULL!r} is a row that compare adds itself: use another name')
     space = getattr(teacher, 'space', None)
     if space is not None and not _same_space(space, data.norm): raise ValueError('the teacher was trained in another input space than that of the data: train one on these data')
@@ -311,7 +314,7 @@ def compare(
     arch=None, # Networks of the students; None: the one the first set was made with
     labels=('hard', 'own'), # Some of `COLUMNS`
     seeds=5, # Students of each, or their seeds
-    budget:int=1000, # Steps of each student
+    budget:int=300, # Steps of each student
     protocol:Protocol=Protocol(), # What else they share
     path=None, # Folder that keeps sets and students; what is there is not made again
     teacher=None, # Gives soft labels; None: a `convnet_bn` is trained where one is needed

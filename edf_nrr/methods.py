@@ -22,7 +22,7 @@ from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
 from .compare import Entry, Protocol, compare
 
-# %% ../nbs/31a_methods.ipynb #918a2022
+# %% ../nbs/31a_methods.ipynb #8ec3a725
 @dataclasses.dataclass(frozen=True)
 class Effort:
     "Settings of all methods, of what they share, and of the students"
@@ -35,19 +35,19 @@ class Effort:
     nrr:NRRConfig = NRRConfig() # Of NRR-DD, to refine
     protocol:Protocol = Protocol() # What students share
     arch:str = 'convnet' # Their network
-    budget:int = 1000 # Their steps
+    budget:int = 300 # Their steps
     seeds:int = 5 # Their number
     size:int|None = None # Of the images; None: as they are
     n_train:int|None = None # Training images; None: all
     n_test:int|None = None # Test images; None: all
 
-FULL_EFFORT = Effort(changed(FTD_EXPERTS, n=10, keep=42, dtype='bfloat16'), None, dict(arch='resnet18_cifar', epochs=60, lr=3e-3), DMConfig(iterations=20_000), protocol=Protocol(full_steps=20_000))
+FULL_EFFORT = Effort(changed(FTD_EXPERTS, n=10, keep=42, dtype='bfloat16'), None, dict(arch='resnet18_cifar', epochs=60, lr=3e-3), DMConfig(iterations=20_000), protocol=Protocol(full_steps=20_000), budget=1000)
 _two = 'convnet_d2_w32'
 QUICK_EFFORT = Effort(
     ExpertConfig(n=4, epochs=30, arch=_two, lr=.03, momentum=0., batch_size=256, keep=16),
     EDFConfig(iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr_y=2., lr_lr=1e-4, lr_init=.03, batch_syn=50, skip_above=2., start_now=5, start_max=15, expand_until=80, cam_interval=40, gradient='unrolled'),
     dict(arch='convnet_bn_d2_w64', epochs=15, lr=1e-2, augment=DSA('crop_flip', ops='all')), DMConfig(iterations=120, lr_img=3., batch_real=64, arch=_two), changed(SRE2L, iterations=300), nrr=NRRConfig(iterations=300),
-    protocol=Protocol(lrs=(.01, .03), soft_lrs=(.003, .01), full_steps=600), arch=_two, budget=300, seeds=3, size=16, n_train=10_000, n_test=2_000)
+    protocol=Protocol(lrs=(.01, .03), soft_lrs=(.003, .01), full_steps=600), arch=_two, seeds=3, size=16, n_train=10_000, n_test=2_000)
 _all_ = ['FULL_EFFORT', 'QUICK_EFFORT']
 
 # %% ../nbs/31a_methods.ipynb #c67db7fd

@@ -86,7 +86,7 @@ def test_finished_labels(data, teacher):
     from edf_nrr.dbr import evaluate_labels, labels_recipe
     by_hand = evaluate_labels(twin, like, data, ARCH, [1], labels_recipe(twin, 10, batch_size=16, lr=.02))
     assert c['mine','own']['random'][1]==by_hand.last[0]
-    with pytest.raises(ValueError, match='there are labels of 10'): compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 30, P, teacher=teacher, show=False)
+    with pytest.raises(ValueError, match='30 steps are 15 epochs of mine, there are labels of 10: lower the budget'): compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 30, P, teacher=teacher, show=False)
     with pytest.raises(ValueError, match='belong to one set, not to a function'): Entry(lambda s: syn, labels)
 
 def test_sets_of_different_size_have_their_own_random_row(data):
