@@ -229,7 +229,7 @@ def dd_evaluate(
             print(f'{e.about["method"]:>12} {a:>16} {e.about["labels"]:>5} labels  {e}')
     if out: write_results(out, rows, time.time()-t0, ' '.join(['dd_evaluate', *sys.argv[1:]]))
 
-# %% ../nbs/40_cli.ipynb #e3a98115
+# %% ../nbs/40_cli.ipynb #20219e92
 def _named(files):
     "Sets in files by name: that of the file, or of its folder where all files are called the same"
     files = [Path(f) for f in files.split(',') if f]
@@ -244,7 +244,7 @@ def dd_compare(
     distilled:str='', # Files of distilled sets to compare as well, joined by commas
     ipc:int=10, # Images per class of the methods
     path:str='', # Folder of the comparison, default runs/compare/DATA; one that was stopped goes on
-    quick:bool=False, # For two cores and less than half an hour, instead of a GPU and many: smaller images and networks, fewer of everything
+    quick:bool=False, # For two cores and about half an hour, instead of a GPU and many hours: smaller images and networks, fewer of everything
     arch:str='', # Networks of the students, joined by commas; default: that of the settings
     labels:str='hard,soft,own', # Columns: hard, plain, soft, own
     seeds:int=None, # Students each; default: 3 quick, else 5

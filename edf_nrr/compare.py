@@ -432,13 +432,13 @@ def table(self:Comparison,
         body.append(cells+[_pm(scores[m][k]) for k in which])
     return head,body
 
-# %% ../nbs/31_compare.ipynb #5a23d6e0
+# %% ../nbs/31_compare.ipynb #1c3d43bb
 def _how(c):
     "How a table came about, in a sentence or two"
     a,p,v = c.about,c.about['protocol'],c.about['versions']
     return (f"{a['data']}, {a['image_size']}x{a['image_size']}, {a['n_train']:,} training and {a['n_test']:,} test images. Test accuracy in percent after the last of {a['budget']} steps, {len(c.rows[0]['seeds'])} seeds, 95 % intervals; "
             f"differences are paired by seed, in the own column to random real images under the same recipe. Batches of {p['batch_size']}; learning rates that are not part of a method chosen on held-out training images. "
-            f"{a.get('command', 'compare')}: {a['seconds']:.0f} s on {v.get('gpu', str(v['cores'])+' CPU cores')}, torch {v['torch']}.")
+            f"{a.get('command', 'compare')}: {a['seconds']:.0f} s on {v.get('gpu') or str(v['cores'])+' CPU cores with '+str(v['threads'])+' threads'}, torch {v['torch']}.")
 
 def _md(head, body): return '\n'.join('| '+' | '.join(o)+' |' for o in [head, [':--', *['--:']*(len(head)-1)], *body])
 
