@@ -1,11 +1,11 @@
 "Comparisons that are stopped, other networks, labels that are finished, what is refused"
-import json,os,signal,subprocess,sys,textwrap
-from pathlib import Path
+import json,signal,subprocess,sys,textwrap
 import numpy as np, pytest, torch
-from edf_nrr.compare import COLUMNS, Comparison, Entry, Protocol, compare, everything, teach
+from edf_nrr.compare import COLUMNS, CROSS, Comparison, Entry, Protocol, compare, teach
 from edf_nrr.core import Distilled
 from edf_nrr.data import digits
-from edf_nrr.dbr import Labels, label_views, relabel
+from edf_nrr.dbr import label_views, relabel
+from edf_nrr.models import create_model
 from edf_nrr.training import random_real, train_teacher
 
 ARCH = 'convnet_d1_w8'
@@ -72,6 +72,7 @@ def test_more_seeds_entries_and_columns_teach_only_those(data, teacher, tmp_path
 
 def test_other_networks(data, teacher):
     pytest.importorskip('timm')
+    for a in CROSS: create_model(a, 10, 32)
     c = compare(data, {'a': random_real(data, 1)}, [ARCH, 'resnet18_cifar', 'vit_tiny_cifar'], ['hard'], 1, 2, P, teacher=teacher, full=False, show=False)
     assert c.archs==[ARCH, 'resnet18_cifar', 'vit_tiny_cifar'] and len(c.rows)==6
     assert c.markdown().count('| random real |')==3
