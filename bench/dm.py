@@ -17,7 +17,7 @@ import torch
 from fastcore.script import call_parse
 from edf_nrr.augment import DSA
 from edf_nrr.baselines import herding, k_center
-from edf_nrr.core import Distilled, changed, read_json, write_json, write_results
+from edf_nrr.core import changed, read_json, write_json, write_results
 from edf_nrr.data import cluttered_digits, parquet
 from edf_nrr.dm import DMConfig, dm as match, dm_gradient
 from edf_nrr.models import ConvNet

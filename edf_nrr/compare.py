@@ -6,16 +6,16 @@
 __all__ = ['COLUMNS', 'RANDOM', 'FULL', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'Lesson', 'lesson_of', 'budget_epochs', 'teach',
            'image_bytes', 'lrs', 'ars', 'everything', 'compare', 'Comparison']
 
-# %% ../nbs/31_compare.ipynb #a01ca14a
+# %% ../nbs/31_compare.ipynb #68476491
 import base64,dataclasses,hashlib,html,io,json,math,re,time
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .core import Distilled, Run, atomic_write, changed, contact_sheet, digest, human_bytes, mean_ci, progress, read_json, versions, write_json
+from .core import Distilled, Run, atomic_write, changed, contact_sheet, digest, mean_ci, progress, read_json, versions, write_json
 from .data import ImageData
 from .augment import DSA
 from .models import create_model
-from .training import DATM_RECIPE, RDED_RECIPE, Recipe, load_teacher, mean_logits, random_real, save_teacher, student_arch, teacher_note, train_student, train_teacher, _hits, _test_tensors
+from .training import DATM_RECIPE, RDED_RECIPE, Recipe, load_teacher, random_real, save_teacher, student_arch, teacher_note, train_student, train_teacher, _hits, _test_tensors
 from .dbr import Labels, StudentLoss, distilled_id, index_dtype, label_views, relabel, train_from_labels
 
 # %% ../nbs/31_compare.ipynb #10488ec3

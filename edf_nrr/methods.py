@@ -6,7 +6,7 @@
 __all__ = ['FULL_EFFORT', 'QUICK_EFFORT', 'NAMES', 'DEFAULT_NAMES', 'Effort', 'adjusted', 'upright', 'shared_teacher',
            'published', 'entries_of']
 
-# %% ../nbs/31a_methods.ipynb #de24f08e
+# %% ../nbs/31a_methods.ipynb #27d9bcd6
 import dataclasses
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from .cidd import CIDDConfig, initialise
 from .nrr import NRRConfig, refine
 from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
-from .compare import Entry, Protocol, compare
+from .compare import Entry, Protocol
 
 # %% ../nbs/31a_methods.ipynb #8ec3a725
 @dataclasses.dataclass(frozen=True)
