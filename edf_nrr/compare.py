@@ -282,7 +282,7 @@ def row(self:_Runner, name, column, arch, sets, took):
     return dict(method=name, ipc=syn.ipc, arch=_arch_name(arch), labels=column, seeds=list(self.seeds), accuracy=[r['accuracy'] for r in runs], best_epoch_accuracy=[max(r['curve'].values()) for r in runs],
                 curve=[r['curve'] for r in runs], lr=[r['lr'] for r in runs], random=random, steps=runs[0]['steps'], seconds=[r['seconds'] for r in runs], seconds_to_make=took, bytes=image_bytes(syn)+runs[0]['label_bytes'])
 
-# %% ../nbs/31_compare.ipynb #c5815e1c
+# %% ../nbs/31_compare.ipynb #31cb5595
 def _check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher):
     "Refuse what cannot work, before hours are spent"
     if not entries: raise ValueError('nothing to compare: give entries, such as {"mine": syn}')
@@ -309,6 +309,7 @@ def _teacher(data, teacher, path, needed):
     if f: save_teacher(net, f)
     return net
 
+# %% ../nbs/31_compare.ipynb #ae66a8d3
 def compare(
     data:ImageData, # Real data; test images judge, training images make random rows and choose learning rates
     entries:dict, # Name to what `as_entry` takes

@@ -13,13 +13,13 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .core import Distilled, atomic_write, digest, human_bytes, input_space, load_tensors, read_json, save_tensors, write_json
 
-# %% ../nbs/32_export.ipynb #4705d22c
+# %% ../nbs/32_export.ipynb #4de145a3
 _ROUNDING = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
     "What `Distilled.export` wrote, and how far the files are from the set"
-    path:str # The folder
+    path:str # The folder, as it was given
     format:str # 'png', 'webp', 'parquet' or 'safetensors'
     n:int # Images
     largest:float # Largest difference of a pixel, pixels in [0,1]
@@ -250,7 +250,7 @@ def _write_tensors(syn, folder, format):
 
 _writers = dict(png=_write_images, webp=_write_images, parquet=_write_parquet, safetensors=_write_tensors)
 
-# %% ../nbs/32_export.ipynb #9b4fbf67
+# %% ../nbs/32_export.ipynb #5435c7fb
 @patch
 def export(self:Distilled,
     path, # The folder to write; one that holds an earlier export, and nothing else, is replaced
@@ -258,8 +258,7 @@ def export(self:Distilled,
 )->Exported: # What was written and what was lost
     "Write the set in a format that others read, with labels, soft labels, learning rate, input space and provenance"
     if format not in _writers: raise ValueError(f'format is one of {", ".join(_writers)}, not {format!r}')
-    path = Path(path).resolve()
-    with _place(path, format) as new:
+    with _place(Path(path).resolve(), format) as new:
         loss = _writers[format](self, new, format)
         nbytes = sum(o.stat().st_size for o in new.rglob('*') if o.is_file())
     return Exported(str(path), format, len(self), **loss, nbytes=nbytes)
