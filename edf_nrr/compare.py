@@ -6,8 +6,9 @@
 __all__ = ['COLUMNS', 'RANDOM', 'FULL', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'Lesson', 'lesson_of', 'budget_epochs', 'teach',
            'image_bytes', 'lrs', 'ars', 'everything', 'compare', 'Comparison']
 
-# %% ../nbs/31_compare.ipynb #68476491
+# %% ../nbs/31_compare.ipynb #37a7a2a4
 import base64,dataclasses,hashlib,html,io,json,math,re,time
+from functools import cached_property
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
@@ -172,7 +173,7 @@ def ars(
     syn_aug,random_aug,syn_plain,random_plain = _fractions(syn_aug=syn_aug, random_aug=random_aug, syn_plain=syn_plain, random_plain=random_plain)
     return _score(gamma*(syn_aug-random_aug)+(1-gamma)*(syn_plain-random_plain))
 
-# %% ../nbs/31_compare.ipynb #b68a6905
+# %% ../nbs/31_compare.ipynb #27dbad8f
 def everything(
     data:ImageData # Real data in memory
 )->Distilled:
@@ -198,6 +199,8 @@ class _Runner:
         self.data,self.entries,self.arch,self.seeds,self.budget,self.protocol,self.teacher = data,entries,arch,seeds,budget,protocol,None
         self.path,self.kept,self.ids,self.held = Path(path) if path else None,{},{},data.validation(protocol.held_out, seed=0)
         self.teacher_id = None
+    @cached_property
+    def unseen(self): "All training images but those held out, as a set"; return everything(self.held)
     def file(self, *parts): return self.path.joinpath(*parts) if self.path else None
     def sets(self, name, show=False):
         "A set a seed, the seconds that each took"
@@ -224,7 +227,7 @@ class _Runner:
         if id(syn) not in self.ids: self.ids[id(syn)] = syn,distilled_id(syn)+('' if syn.logits is None else digest(syn.logits))
         return self.ids[id(syn)][1]
 
-# %% ../nbs/31_compare.ipynb #14932d42
+# %% ../nbs/31_compare.ipynb #dbaa6f99
 def _arch_name(arch): return arch if isinstance(arch, str) else arch.__name__
 
 def _plain(o):
@@ -254,7 +257,7 @@ def best_lr(self:_Runner, syn, lesson, arch):
     "Of the list the learning rate that does best on held-out training images"
     p = self.protocol
     rates = sorted(p.soft_lrs if lesson.recipe.optimiser=='adamw' else p.lrs)
-    judged = everything(self.held) if len(rates)>1 and syn.provenance.get('method')==FULL else syn
+    judged = self.unseen if len(rates)>1 and syn.provenance.get('method')==FULL else syn
     return max(rates, key=lambda lr: len(rates)>1 and self.student(judged, _at(lesson, lr), arch, 10**6, 'held-out')['accuracy'])
 
 @patch
@@ -309,7 +312,7 @@ def _teacher(data, teacher, path, needed):
     if f: save_teacher(net, f)
     return net
 
-# %% ../nbs/31_compare.ipynb #ae66a8d3
+# %% ../nbs/31_compare.ipynb #20b25bdf
 def compare(
     data:ImageData, # Real data; test images judge, training images make random rows and choose learning rates
     entries:dict, # Name to what `as_entry` takes
@@ -336,7 +339,7 @@ def compare(
         n = RANDOM if len(ipcs)==1 else f'{RANDOM}, {i} a class'
         if n not in entries: entries[n] = Entry(lambda seed, i=i: random_real(data, i, seed)); sets[n] = run.sets(n)
     if full: entries[FULL] = Entry(everything(data)); sets[FULL] = run.sets(FULL)
-    needs = 'soft' in labels or 'own' in labels and any(isinstance(entries[n].labels, dict) or s[0].logits is not None for n,(s,_) in sets.items())
+    needs = 'soft' in labels or 'own' in labels and any(entries[n].labels is not None or s[0].logits is not None for n,(s,_) in sets.items())
     run.ask(_teacher(data, teacher, path, needs))
     order = [n for n in entries if n.startswith(RANDOM)] + [n for n in entries if not n.startswith(RANDOM) and n!=FULL] + [FULL]*full
     rows,jobs = [],[(a, n, c) for a in run.arch for n in order for c in labels]

@@ -1,7 +1,7 @@
 "Comparisons that are stopped, other networks, labels that are finished, what is refused"
 import json,signal,subprocess,sys,textwrap
 import numpy as np, pytest, torch
-from edf_nrr.compare import COLUMNS, CROSS, Comparison, Entry, Protocol, compare, teach
+from edf_nrr.compare import COLUMNS, CROSS, Comparison, Entry, Protocol, compare, everything, teach
 from edf_nrr.core import Distilled
 from edf_nrr.data import digits
 from edf_nrr.dbr import label_views, relabel
@@ -77,7 +77,7 @@ def test_other_networks(data, teacher):
     assert c.archs==[ARCH, 'resnet18_cifar', 'vit_tiny_cifar'] and len(c.rows)==6
     assert c.markdown().count('| random real |')==3
 
-def test_finished_labels(data, teacher):
+def test_finished_labels(data, teacher, monkeypatch):
     syn = random_real(data, 2, 9)
     labels = relabel(syn, teacher, 'topk', epochs=10, views=label_views(syn, 0, flip=0.), k=3, show=False)
     c = compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 20, P, teacher=teacher, full=False, show=False)
@@ -87,6 +87,9 @@ def test_finished_labels(data, teacher):
     from edf_nrr.dbr import evaluate_labels, labels_recipe
     by_hand = evaluate_labels(twin, like, data, ARCH, [1], labels_recipe(twin, 10, batch_size=16, lr=.02))
     assert c['mine','own']['random'][1]==by_hand.last[0]
+    monkeypatch.setattr('edf_nrr.compare.train_teacher', lambda *args, **kwargs: teacher)
+    alone = compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 20, P, full=False, show=False) # random real images need a teacher too
+    assert without_times(alone.rows)==without_times(c.rows)
     with pytest.raises(ValueError, match='30 steps are 15 epochs of mine, there are labels of 10: lower the budget'): compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 30, P, teacher=teacher, show=False)
     with pytest.raises(ValueError, match='belong to one set, not to a function'): Entry(lambda s: syn, labels)
 
@@ -100,7 +103,10 @@ def test_learning_rate_of_all_images_is_judged_by_unseen_ones(data, monkeypatch)
     import edf_nrr.compare as C
     seen = []
     monkeypatch.setattr(C, 'teach', lambda syn, lesson, d, *a, **k: (seen.append((len(syn), len(d.test))), teach(syn, lesson, d, *a, **k))[1])
-    compare(data, {'a': random_real(data, 1)}, ARCH, ['hard'], 1, 3, Protocol(batch_size=16, lrs=(.01, .1), augment=None), show=False)
+    whole = []
+    monkeypatch.setattr(C, 'everything', lambda d: (whole.append(len(d.train)), everything(d))[1])
+    compare(data, {'a': random_real(data, 1)}, [ARCH, 'convnet_d1_w4'], ['hard'], 1, 3, Protocol(batch_size=16, lrs=(.01, .1), augment=None), show=False)
+    assert len(whole)==len(set(whole))==2 # all images, and all but the held out: made once for all networks
     n,held = len(data.train),len(data.validation(.1, seed=0).test)
     assert (n-held, held) in seen and (n, held) not in seen and (n, len(data.test)) in seen
 
