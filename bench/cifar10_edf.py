@@ -8,15 +8,17 @@ PATH is a folder in the Hugging Face layout (train-*.parquet, test*.parquet) or,
 import dataclasses,sys,time
 from pathlib import Path
 from fastcore.script import call_parse
-from edf_nrr.core import changed, write_results
-from edf_nrr.data import cifar10, parquet
-from edf_nrr.edf import EDFConfig, compare_matching, preset
-from edf_nrr.trajectory import FTD_EXPERTS, ExpertConfig, expert_accuracy, record_experts
+from edf_nrr.basics import changed, write_results
+from edf_nrr.datasets import cifar10
+from edf_nrr.files import parquet
 from edf_nrr.training import DATM_RECIPE, Recipe
+from edf_nrr.trajectory import ExpertConfig, FTD_EXPERTS, expert_accuracy, record_experts
+from edf_nrr.edf import EDFConfig, compare_matching
+from edf_nrr.presets import preset
 
 QUICK_EXPERTS = ExpertConfig(n=4, epochs=30, arch='convnet_d2_w32', lr=.03, momentum=0., batch_size=256, keep=16)
-QUICK = EDFConfig(ipc=10, iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr_y=2., lr_lr=1e-4, lr_init=.03, batch_syn=50, skip_above=2.,
-                  start_now=5, start_max=15, expand_until=80, alpha=.25, beta=1., cam_interval=40, gradient='unrolled')
+QUICK = EDFConfig(ipc=10, iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr_y=2., lr_lr=1e-4, lr_init=.03, batch_syn=50, loss_threshold=2.,
+                  initial_max_start_epoch=5, max_start_epoch=15, expand_until=80, alpha=.25, beta=1., cam_interval=40, gradient='unrolled')
 FULL_EXPERTS = changed(FTD_EXPERTS, keep=42, dtype='bfloat16')
 
 @call_parse

@@ -17,14 +17,19 @@ from functools import lru_cache
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
+from edf_nrr.basics import changed, read_json, write_json, write_results
+from edf_nrr.core import Distilled
+from edf_nrr.data import ImageData
+from edf_nrr.datasets import cifar10
+from edf_nrr.files import parquet
+from edf_nrr.teachers import load_teacher, save_teacher
 from edf_nrr.augment import DSA
-from edf_nrr.baselines import SRE2L, rded, sre2l
+from edf_nrr.training import accuracy, random_real, train_teacher
 from edf_nrr.cidd import CIDDConfig, initialise
-from edf_nrr.core import Distilled, changed, read_json, write_json, write_results
-from edf_nrr.data import ImageData, cifar10, parquet
-from edf_nrr.dbr import LABEL_PRESETS, StudentLoss, label_views, labels_recipe, relabel, train_from_labels
 from edf_nrr.nrr import NRRConfig, refine
-from edf_nrr.training import accuracy, load_teacher, random_real, save_teacher, train_teacher
+from edf_nrr.dbr import LABEL_PRESETS, StudentLoss, label_views, labels_recipe, relabel
+from edf_nrr.dbr import train_from_labels
+from edf_nrr.baselines import SRE2L, rded, sre2l
 
 SMALL,BIG = 'convnet_bn_w64','resnet18_cifar'
 BASE = dict(size=16, arch=SMALL, ipc=10, teacher_epochs=30, held_out=.1, start='cidd', cidd={}, nrr=None, labels=dict(kind='soft'), loss={}, epochs=300, lr=5e-3)

@@ -11,15 +11,16 @@ import dataclasses,time
 from pathlib import Path
 import numpy as np
 from fastcore.script import call_parse
-from edf_nrr.cli import DEMO, DEMO_EXPERTS, DEMO_RECIPE
-from edf_nrr.compdd import complexity, similar_groups
-from edf_nrr.core import changed, mean_ci, read_json, write_json, write_results
-from edf_nrr.data import cluttered_digits, parquet
-from edf_nrr.edf import compare_matching
+from edf_nrr.basics import changed, mean_ci, read_json, write_json, write_results
+from edf_nrr.datasets import cluttered_digits
+from edf_nrr.files import parquet
 from edf_nrr.training import accuracy, train_teacher
+from edf_nrr.compdd import complexity, similar_groups
 from edf_nrr.trajectory import expert_accuracy, record_experts
+from edf_nrr.edf import compare_matching
+from edf_nrr.demo import DEMO, DEMO_EXPERTS, DEMO_RECIPE
 
-METHODS,SIZE = ('datm', 'datm+cpd', 'datm+dae', 'edf'),16
+VARIANTS,SIZE = ('datm', 'datm+cpd', 'datm+dae', 'edf'),16
 REAL = {'CIFAR-10': ('cifar10', dict(n_train=10000, n_test=2000)), 'ImageNette': ('imagenette128', {})}
 
 def nets_of(data): return [train_teacher(data, DEMO_EXPERTS.arch, 20, 1e-2, augment=DEMO_RECIPE.augment, seed=s, show=False) for s in range(3)]
@@ -38,9 +39,9 @@ def scored(data, nets):
 def distilled(data, seeds, students, iterations, runs):
     "Accuracies of random real and of each method, [seed][student]"
     experts = record_experts(data, runs/'experts', DEMO_EXPERTS)
-    per = {m: [] for m in ('random real', *METHODS)}
+    per = {m: [] for m in ('random real', *VARIANTS)}
     for s in range(seeds):
-        _,evals,_ = compare_matching(data, experts, changed(DEMO, iterations=iterations, seed=s), DEMO_RECIPE, runs/str(s), range(s*students, (s+1)*students), METHODS, say=lambda t: None)
+        _,evals,_ = compare_matching(data, experts, changed(DEMO, iterations=iterations, seed=s), DEMO_RECIPE, runs/str(s), range(s*students, (s+1)*students), VARIANTS, say=lambda t: None)
         for m,e in evals.items(): per[m].append(e.last)
     return dict(accuracy=per, expert=expert_accuracy(experts, data, 0, experts.epochs[-1:])[0])
 

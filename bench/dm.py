@@ -15,13 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 from fastcore.script import call_parse
-from edf_nrr.augment import DSA
-from edf_nrr.baselines import herding, k_center
-from edf_nrr.core import changed, read_json, write_json, write_results
-from edf_nrr.data import cluttered_digits, parquet
-from edf_nrr.dm import DMConfig, dm as match, dm_gradient
+from edf_nrr.basics import changed, read_json, write_json, write_results
+from edf_nrr.datasets import cluttered_digits
+from edf_nrr.files import parquet
 from edf_nrr.models import ConvNet
-from edf_nrr.training import Recipe, evaluate, load_teacher, random_real, save_teacher, train_teacher
+from edf_nrr.teachers import load_teacher, save_teacher
+from edf_nrr.augment import DSA
+from edf_nrr.training import Recipe, evaluate, random_real, train_teacher
+from edf_nrr.baselines import herding, k_center
+from edf_nrr.dm import DMConfig, dm as match, dm_gradient
 from reference import modules, statements
 
 ARCH = 'convnet_d2_w32'
@@ -30,7 +32,7 @@ RECIPE = Recipe(epochs=300, lr=.01)
 ALL = DSA('color_crop_cutout_flip_scale_rotate', siamese=True)
 VIEWS = dict(cifar10=ALL, digits=dataclasses.replace(ALL, strategy='color_crop_cutout_scale_rotate')) # a mirrored digit is another, or none
 DM = {'DM': {}, 'DM + CPD': dict(alpha=.25), 'DM + DAE': dict(beta=1.), 'DM + CPD + DAE': dict(alpha=.25, beta=1.)}
-METHODS = dict(cifar10=['random real', 'herding', 'k-centre', *DM], digits=['random real', 'DM', 'DM + DAE']) # DAE is for scenes in which the object is small
+VARIANTS = dict(cifar10=['random real', 'herding', 'k-centre', *DM], digits=['random real', 'DM', 'DM + DAE']) # DAE is for scenes in which the object is small
 TRIED = [dict(lr_img=l, iterations=200) for l in (1., 3., 10., 30., 100.)] + [dict(lr_img=10., iterations=50), dict(lr_img=10., iterations=50, batch_real=256)] # with 64 real images but for the last
 
 @lru_cache
@@ -82,8 +84,8 @@ def choices(path, runs, seeds):
     return rows + [row(label(o), 'cifar10', [run('cifar10', path, runs, 'DM', s, held_out=True, **o) for s in range(seeds)]) for o in TRIED]
 
 def compared(path, runs, seeds, sets):
-    found = {(n, m, s): run(n, path, runs, m, s) for n in sets for s in range(seeds) for m in METHODS[n]}
-    return [row(m, n, [found[n,m,s] for s in range(seeds)]) for n in sets for m in METHODS[n]]
+    found = {(n, m, s): run(n, path, runs, m, s) for n in sets for s in range(seeds) for m in VARIANTS[n]}
+    return [row(m, n, [found[n,m,s] for s in range(seeds)]) for n in sets for m in VARIANTS[n]]
 
 def beside(repo):
     "Largest relative difference of loss and image gradient to the statements of the published code, in float64, same network and images"
@@ -119,5 +121,5 @@ def main(
     if more: print(more)
     rows = choices(path, runs, seeds) if choose else compared(path, runs, seeds, sets.split(','))
     if not choose: more['teacher'] = {n: teacher_of(n, path, runs).accuracy for n in sets.split(',')}
-    command = ' '.join(['python bench/dm.py PATH', *['--choose']*choose, *[f'--seeds {seeds}']*(seeds!=5), *[f'--sets {sets}']*(sets!=','.join(METHODS)), *['--dm REPO']*bool(dm)])
+    command = ' '.join(['python bench/dm.py PATH', *['--choose']*choose, *[f'--seeds {seeds}']*(seeds!=5), *[f'--sets {sets}']*(sets!=','.join(VARIANTS)), *['--dm REPO']*bool(dm)])
     write_results(out or f"bench/results/dm{'_choice' if choose else ''}.json", rows, sum(r['seconds'] for r in rows), command, settings=dataclasses.asdict(SETTINGS), recipe=dataclasses.asdict(RECIPE), **more)

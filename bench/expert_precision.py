@@ -7,12 +7,12 @@ DATM with one image a class on cluttered digits from experts of each kind; every
 import time
 from pathlib import Path
 from fastcore.script import call_parse
-from edf_nrr.cli import DEMO, DEMO_EXPERTS, DEMO_RECIPE
-from edf_nrr.core import changed, default_device, write_results
-from edf_nrr.data import cluttered_digits
-from edf_nrr.edf import METHODS, distill
-from edf_nrr.trajectory import expert_accuracy, record_experts
+from edf_nrr.basics import changed, default_device, write_results
+from edf_nrr.datasets import cluttered_digits
 from edf_nrr.training import evaluate
+from edf_nrr.trajectory import expert_accuracy, record_experts
+from edf_nrr.edf import VARIANTS, distill
+from edf_nrr.demo import DEMO, DEMO_EXPERTS, DEMO_RECIPE
 
 KINDS = {'float32': {}, 'kept as bfloat16': dict(dtype='bfloat16'), 'passes in bfloat16': dict(amp=True)}
 
@@ -30,7 +30,7 @@ def main(
         for kind,how in KINDS.items():
             path = Path(runs)/kind.replace(' ', '_')/str(seed)
             store = record_experts(data, path/'experts', changed(DEMO_EXPERTS, n=experts, seed=seed, **how), show=False)
-            syn = distill(data, store, changed(DEMO, iterations=iterations, seed=seed, **METHODS['datm']), path=path/'datm', show=False)
+            syn = distill(data, store, changed(DEMO, iterations=iterations, seed=seed, **VARIANTS['datm']), path=path/'datm', show=False)
             learned[kind].append(expert_accuracy(store, data, 0, store.epochs[-1:])[0])
             res[kind].append(evaluate(syn, data, store.arch, [seed], DEMO_RECIPE).last[0])
             print(seed, kind, f'expert {learned[kind][-1]:.3f}, student {res[kind][-1]:.3f}', flush=True)

@@ -16,8 +16,9 @@ from unittest.mock import patch
 import scipy.ndimage, torch, torch.nn.functional as F
 from fastcore.script import call_parse
 import edf_nrr.core as core, edf_nrr.trajectory as trajectory
-from edf_nrr.core import changed, kept_memory, rng, versions, write_json
-from edf_nrr.data import ImageData, parquet
+from edf_nrr.basics import changed, kept_memory, rng, versions, write_json
+from edf_nrr.data import ImageData
+from edf_nrr.files import parquet
 from edf_nrr.models import create_model, n_params
 from edf_nrr.trajectory import FTD_EXPERTS, MTT_EXPERTS, gsam_gradient, record_experts, store_bytes
 from reference import modules

@@ -11,15 +11,17 @@ from pathlib import Path
 import torch
 from fastcore.script import call_parse
 from scipy.stats import linregress
-from edf_nrr.core import Distilled, Normalize, default_device, kept_memory, rng, versions, write_json
+from edf_nrr.basics import default_device, kept_memory, rng, versions, write_json
+from edf_nrr.core import Distilled, Normalize
 from edf_nrr.data import ImageData, Split
-from edf_nrr.dbr import relabel
-from edf_nrr.edf import preset
-from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, graph_bytes, unrolled_gradient
 from edf_nrr.models import create_model, flatten_params
-from edf_nrr.nrr import refine
 from edf_nrr.training import Recipe, train_student
 from edf_nrr.trajectory import record_experts
+from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, graph_bytes
+from edf_nrr.matching import unrolled_gradient
+from edf_nrr.presets import preset
+from edf_nrr.nrr import refine
+from edf_nrr.dbr import relabel
 from matching import memory_now, peak_memory, seconds
 
 BASE = dict(classes=10, ipc=10, size=16, steps=10)

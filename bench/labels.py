@@ -12,11 +12,15 @@ import time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from edf_nrr.core import load_tensors, progress, read_json, rng, save_tensors, write_json, write_results
-from edf_nrr.data import ImageData, Split, _background, _digit_pixels, _paint, _strokes, held_out, parquet
-from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
+from edf_nrr.basics import load_tensors, progress, read_json, rng, save_tensors, write_json
+from edf_nrr.basics import write_results
+from edf_nrr.data import ImageData, Split, held_out
+from edf_nrr.datasets import _background, _digit_pixels, _paint, _strokes
+from edf_nrr.files import parquet
 from edf_nrr.models import create_model
 from edf_nrr.training import accuracy, random_real, train_teacher
+from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views
+from edf_nrr.dbr import labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
 
 # ---- pairs of digits over clutter ----
 def _pairs(n, pool, test, size, side, seed):

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from edf_nrr.core import default_device, kept_memory, rng, versions, write_json
-from edf_nrr.augment import DSA
-from edf_nrr.cpd import cpd
-from edf_nrr.matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
+from edf_nrr.basics import default_device, kept_memory, rng, versions, write_json
 from edf_nrr.models import convnet_depth, create_model, flatten_params
+from edf_nrr.augment import DSA
+from edf_nrr.matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
+from edf_nrr.matching import unrolled_gradient
+from edf_nrr.cpd import cpd
 
 def problem(arch, size, ipc, n, batch, dtype=torch.float32, augment=None):
     "Arguments of a gradient over `n` steps"

@@ -14,14 +14,17 @@ from types import SimpleNamespace
 import torch, torch.nn.functional as F
 from fastcore.script import Param, call_parse
 from reference import modules, statements
-from edf_nrr.cam import cam, evaluating, scores_of
-from edf_nrr.cidd import CIDDConfig, _views, as_scored, candidates, initialise, log_odds
-from edf_nrr.baselines import SRE2L, rded as ours_rded, surest_crops
-from edf_nrr.compdd import complexity
-from edf_nrr.core import Distilled, Normalize, changed, default_device, kept_memory, rng, versions, write_json
-from edf_nrr.data import ImageData, Split, class_rank, parquet
+from edf_nrr.basics import changed, default_device, kept_memory, rng, versions, write_json
+from edf_nrr.core import Distilled, Normalize
+from edf_nrr.data import ImageData, Split, class_rank
+from edf_nrr.files import parquet
 from edf_nrr.models import create_model
+from edf_nrr.teachers import evaluating, scores_of
+from edf_nrr.cam import cam
+from edf_nrr.compdd import complexity
+from edf_nrr.cidd import CIDDConfig, as_scored, candidates, initialise, log_odds
 from edf_nrr.nrr import NRRConfig, _Refinement, refine
+from edf_nrr.baselines import SRE2L, rded as ours_rded, surest_crops
 
 IMAGENET,CIFAR = Normalize([.485, .456, .406], [.229, .224, .225]),Normalize([.4914, .4822, .4465], [.2023, .1994, .2010]) # of RDED's and of SRe2L's code
 
@@ -111,7 +114,7 @@ def same_choice(utils, data, net, device, cfg, ipc):
     "Largest difference of what RDED's selection takes of the library's crops of a class to what the library takes"
     rows = (data.y('train').cpu()==0).nonzero().flatten()
     recipe,odds = surest_crops(data, net, rows, cfg)
-    views,p = _views(data, cfg),data.pixels('train', rows)
+    views,p = crop_views(data, cfg),data.pixels('train', rows)
     crops = torch.stack([data.norm.encode(views.apply(p, views.draw(k, rows))) for k in range(cfg.crops)], 1)
     with published(device): theirs = utils.selector(ipc, net, crops, data.y('train', rows), 32, m=cfg.crops)
     best = odds.argsort(descending=True, stable=True)[:ipc]
@@ -123,7 +126,7 @@ def scoring(arch, data, device, rded, n, crops, ipc, rounds):
     p,y = data.pixels('train'),data.y('train')
     x,recipe = data.norm.encode(p),candidates(data, net, rows, cfg)['recipe']
     @torch.no_grad()
-    def without_maps(): log_odds(scores_of(net, as_scored(_views(data, cfg).apply(p, recipe), data.norm, (32, 32))), y).cpu()
+    def without_maps(): log_odds(scores_of(net, as_scored(crop_views(data, cfg).apply(p, recipe), data.norm, (32, 32))), y).cpu()
     @torch.no_grad()
     def alone(part):
         for _ in range(crops): torch.cat([net(o) for o in x.split(part)]) if part else scores_of(net, x)

@@ -16,9 +16,10 @@ from unittest.mock import patch
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F, torchvision.transforms as transforms
 from fastcore.script import call_parse
 from PIL import Image
-from edf_nrr.core import kept_memory, versions, write_json
-from edf_nrr.data import parquet
-from edf_nrr.dbr import Labels, ask_teacher, distilled_id, label_views, labels_recipe, mixed_views, relabel, train_from_labels
+from edf_nrr.basics import kept_memory, versions, write_json
+from edf_nrr.files import parquet
+from edf_nrr.dbr import Labels, ask_teacher, distilled_id, label_views, labels_recipe, mixed_views
+from edf_nrr.dbr import relabel, train_from_labels
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
 from reference import modules, statements

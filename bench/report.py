@@ -1,8 +1,8 @@
 "Write bench/README.md from the JSON files in bench/results: python bench/report.py"
 from pathlib import Path
 from matplotlib.figure import Figure
-from edf_nrr.compare import Comparison
-from edf_nrr.core import mean_ci, read_json, results_table
+from edf_nrr.basics import mean_ci, read_json, results_table
+from edf_nrr.report import Comparison
 
 here = Path(__file__).parent
 pm = lambda v: '{:.1f} ± {:.1f}'.format(*(100*o for o in v))

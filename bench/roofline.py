@@ -10,7 +10,7 @@ import torch
 from fastcore.script import call_parse
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from edf_nrr.core import default_device, kept_memory, rng, versions, write_json
+from edf_nrr.basics import default_device, kept_memory, rng, versions, write_json
 from edf_nrr.matching import unrolled_gradient
 from matching import problem, seconds
 

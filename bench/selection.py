@@ -9,10 +9,11 @@ is kept in the folder RUNS: a command that was stopped goes on.
 import dataclasses,time
 from pathlib import Path
 from fastcore.script import call_parse
-from edf_nrr.compare import FULL, RANDOM, Protocol, compare
-from edf_nrr.core import changed, versions, write_json
-from edf_nrr.data import parquet
-from edf_nrr.methods import QUICK_EFFORT, entries_of, shared_teacher
+from edf_nrr.basics import changed, versions, write_json
+from edf_nrr.files import parquet
+from edf_nrr.report import FULL, RANDOM
+from edf_nrr.compare import Protocol, compare
+from edf_nrr.methods import QUICK_PRESET, entries_of, shared_teacher
 
 CANDIDATES = ['convnet_d1_w16', 'convnet_d1_w64', 'convnet_d2_w16', 'convnet_d2_w32', 'convnet_d2_w64', 'convnet_d3_w16', 'convnet_d3_w32', 'convnet_d3_w64', 'convnet_bn_d2_w32', 'convnet_bn_d3_w32']
 PROTOCOL = Protocol(lrs=(.02,), soft_lrs=(.01,), checks=1)
@@ -29,8 +30,8 @@ def main(
 ):
     t0,runs = time.time(),Path(runs)
     data = parquet(path, size=16, n_train=10_000, n_test=2_000)
-    teacher = shared_teacher(data, QUICK_EFFORT, runs)
-    entries = entries_of(['edf', 'nrr-dd'], data, ipc, teacher, QUICK_EFFORT, runs, sets=1)
+    teacher = shared_teacher(data, QUICK_PRESET, runs)
+    entries = entries_of(['edf', 'nrr-dd'], data, ipc, teacher, QUICK_PRESET, runs, sets=1)
     protocol = changed(PROTOCOL, full_steps=full_budget)
     c = compare(data, entries, CANDIDATES, ['hard', 'own'], seeds, budget, protocol, runs, teacher)
     orders = [dict(c.agreement(m, col), method=m, labels=col) for m in c.methods for col in (['hard'] if m in (FULL, RANDOM) else ['hard', 'own'])]

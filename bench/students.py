@@ -8,7 +8,8 @@ The two take turns in one process, freed memory kept throughout as `evaluate` do
 import time
 import torch
 from fastcore.script import call_parse
-from edf_nrr.core import Distilled, Normalize, default_device, kept_memory, rng, versions, write_json
+from edf_nrr.basics import default_device, kept_memory, rng, versions, write_json
+from edf_nrr.core import Distilled, Normalize
 from edf_nrr.training import Recipe, _together, train_student, train_students
 
 def problem(ipc, size, device):

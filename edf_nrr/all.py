@@ -6,26 +6,34 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #de8ac0b7
+from .basics import *
 from .core import *
 from .data import *
+from .datasets import *
+from .files import *
+from .imagenet import *
+from .load import *
 from .models import *
+from .teachers import *
 from .augment import *
 from .training import *
 from .cam import *
 from .compdd import *
+from .export import *
 from .trajectory import *
 from .matching import *
 from .cpd import *
 from .dae import *
 from .edf import *
+from .presets import *
 from .cidd import *
 from .nrr import *
 from .dbr import *
 from .baselines import *
 from .dm import *
+from .report import *
 from .compare import *
 from .methods import *
-from .export import *
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

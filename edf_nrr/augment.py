@@ -13,7 +13,6 @@ from fastcore.basics import patch
 from typing import NamedTuple
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 # %% ../nbs/03_augment.ipynb #f7f034a3
 def _col(v, x): return v.to(x.dtype).view(-1,1,1,1)

@@ -7,17 +7,17 @@ __all__ = ['SRE2L', 'herd', 'farthest', 'herding', 'k_center', 'surest_crops', '
 
 # %% ../nbs/30_baselines.ipynb #6ac098cd
 import torch
-from .core import Distilled, changed, progress, rng
+from .basics import changed, progress, rng
+from .core import Distilled
 from .data import ImageData
 from .models import features
+from .teachers import evaluating, in_space, match_classes, scores_of, teacher_note
 from .augment import DSA
-from .training import teacher_note
-from .cam import evaluating, scores_of
-from .compdd import in_space, match_classes
 from .trajectory import Experts
-from .edf import METHODS, EDFConfig, distill
-from .cidd import CIDDConfig, as_scored, log_odds, _assembled, _pool_rows, _views
+from .edf import EDFConfig, VARIANTS, distill
+from .cidd import CIDDConfig, as_scored, assemble, crop_views, log_odds, pool_rows
 from .nrr import NRRConfig, refine
+
 
 # %% ../nbs/30_baselines.ipynb #6e35305e
 def _first(gain, scale, taken):
@@ -98,7 +98,7 @@ def surest_crops(
     show:bool=False # Show progress?
 )->tuple: # (M,5) recipes of the crops and (M,) log-odds of their class, on the CPU
     "The crop of each image that the teacher is most sure about"
-    own,views,found = match_classes(teacher, data.classes).to(data.device),_views(data, cfg),[]
+    own,views,found = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg),[]
     with evaluating(teacher):
         for i in progress(range(0, len(rows), batch_size), show=show):
             idx = rows[i:i+batch_size]
@@ -126,12 +126,12 @@ def rded(
     "Crops of real images that the teacher is most sure about (RDED, Sun et al. 2024)"
     if ipc<1: raise ValueError(f'ipc must be at least 1, got {ipc}')
     cfg = CIDDConfig(tiles, crops, scale, pool, select='high', require_correct=False, scoring='zero-padded', seed=seed)
-    rows = _pool_rows(data, ipc*tiles, cfg)
+    rows = pool_rows(data, ipc*tiles, cfg)
     recipe,odds = surest_crops(data, teacher, rows, cfg, batch_size, show)
     y = data.y('train').cpu()[rows]
     of_class = [(y==c).nonzero().flatten() for c in range(data.n_classes)]
     at = torch.stack([m[odds[m].argsort(descending=True, stable=True)[:ipc*tiles]] for m in of_class])
-    return _assembled(data, teacher, rows, recipe, at, ipc, cfg, batch_size, 'rded', confidence=odds.sigmoid())
+    return assemble(data, teacher, rows, recipe, at, ipc, cfg, batch_size, 'rded', confidence=odds.sigmoid())
 
 # %% ../nbs/30_baselines.ipynb #f0e1aab7
 SRE2L = NRRConfig(mask='none', lr=.25, iterations=1000, augment=DSA('crop'))
@@ -159,7 +159,7 @@ def sre2l(
 # %% ../nbs/30_baselines.ipynb #af376998
 def _matched(method, data, experts, cfg, path, show, changes):
     "`distill` with the settings that make it `method`"
-    fixed = METHODS[method]
+    fixed = VARIANTS[method]
     if both := sorted(fixed.keys() & changes.keys()): raise ValueError(f'{method} is what it is by {", ".join(f"{k}={fixed[k]!r}" for k in both)}: use distill for other settings')
     return distill(data, experts, changed(cfg, **fixed, **changes), path, show=show)
 
@@ -171,7 +171,7 @@ def mtt(
     show:bool=True, # Show progress?
     **changes # Settings of `cfg` to change, such as iterations=5000
 )->Distilled:
-    "Matching training trajectories (Cazenavette et al. 2022); theirs is init='random', start_now=None, and 5,000 iterations with 100 to 200 experts"
+    "Matching training trajectories (Cazenavette et al. 2022); theirs is init='random', initial_max_start_epoch=None, and 5,000 iterations with 100 to 200 experts"
     return _matched('mtt', data, experts, cfg, path, show, changes)
 
 def datm(

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['CIDDConfig', 'crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'choose', 'tile_side', 'mosaic',
-           'candidates', 'initialise']
+           'pool_rows', 'crop_views', 'candidates', 'assemble', 'initialise']
 
 # %% ../nbs/20_cidd.ipynb #1258afdd
 import dataclasses,math
 import torch, torch.nn.functional as F
-from .core import Distilled, changed, progress, rng, seed_of
+from .basics import changed, progress, rng, seed_of
+from .core import Distilled
 from .data import ImageData
+from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
-from .training import teacher_note
-from .cam import cam, cam_methods, evaluating, scores_of
-from .compdd import match_classes
+from .cam import cam, cam_methods
+
 
 # %% ../nbs/20_cidd.ipynb #507a6e56
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +148,7 @@ def mosaic(
     return res
 
 # %% ../nbs/20_cidd.ipynb #4e177ed1
-def _pool_rows(data, n, cfg):
+def pool_rows(data, n, cfg):
     "Positions of the real images to look at, ascending"
     for k,v in dict(pool=cfg.pool, keep=cfg.keep).items():
         if v is not None and v<n: raise ValueError(f'{k}={v} is less than the {n} crops a class that are needed (ipc x tiles): use {k}>={n}')
@@ -158,7 +159,7 @@ def _pool_rows(data, n, cfg):
         rows.append(of_c[torch.randperm(len(of_c), generator=rng(cfg.seed, 'cidd', 'pool', c))[:cfg.pool]])
     return torch.cat(rows).sort().values
 
-def _views(data, cfg):
+def crop_views(data, cfg):
     return Views(seed_of(cfg.seed, 'cidd', 'crops'), tile_side(data.size, cfg.tiles), tuple(cfg.scale), (1.,1.), 0.)
 
 # %% ../nbs/20_cidd.ipynb #2d220535
@@ -173,7 +174,7 @@ def candidates(
 )->dict: # 'recipe' (M,5), and (M,) 'ratio', 'odds', 'correct', all on the CPU
     "The best crop of each image, its CAM ratio, and what the teacher says to it"
     if batch_size<1: raise ValueError(f'batch_size must be at least 1, got {batch_size}')
-    own,views = match_classes(teacher, data.classes).to(data.device),_views(data, cfg)
+    own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
     with evaluating(teacher):
         for i in progress(range(0, len(rows), batch_size), show=show):
@@ -204,9 +205,9 @@ def _cut(data, rows, recipes, views, batch_size):
         res += [views.apply(o[None], r[None]) for o,r in zip(p, recipes[i:i+batch_size])]
     return torch.cat(res)
 
-def _assembled(data, teacher, rows, recipes, at, ipc, cfg, batch_size, method, **log):
+def assemble(data, teacher, rows, recipes, at, ipc, cfg, batch_size, method, **log):
     "The set whose tiles are the crops `at` (K,ipc x tiles) of images `rows`; tile k of a class's images takes the k-th part of its row"
-    at,views = at.unflatten(1, (cfg.tiles, ipc)).mT.flatten(),_views(data, cfg)
+    at,views = at.unflatten(1, (cfg.tiles, ipc)).mT.flatten(),crop_views(data, cfg)
     tiles = _cut(data, rows[at], recipes[at], views, batch_size)
     images = torch.cat([data.norm.encode(o[None]) for o in mosaic(tiles.unflatten(0, (-1, cfg.tiles)), data.size)])
     labels = torch.arange(data.n_classes, device=images.device).repeat_interleave(ipc)
@@ -227,7 +228,7 @@ def initialise(
     cfg = changed(cfg, **changes)
     if ipc<1: raise ValueError(f'ipc must be at least 1, got {ipc}')
     n = ipc*cfg.tiles
-    rows = _pool_rows(data, n, cfg)
+    rows = pool_rows(data, n, cfg)
     found = candidates(data, teacher, rows, cfg, batch_size, show)
     at = _choose_all(data, rows, found, n, cfg)
-    return _assembled(data, teacher, rows, found['recipe'], at, ipc, cfg, batch_size, 'cidd', ratio=found['ratio'], confidence=found['odds'].sigmoid())
+    return assemble(data, teacher, rows, found['recipe'], at, ipc, cfg, batch_size, 'cidd', ratio=found['ratio'], confidence=found['odds'].sigmoid())

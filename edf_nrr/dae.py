@@ -7,9 +7,10 @@ __all__ = ['dae_weights', 'DAE']
 
 # %% ../nbs/13_dae.ipynb #26d1bd46
 import torch
-from .core import rng
+from .basics import rng
+from .teachers import match_classes
 from .cam import cam
-from .compdd import match_classes
+
 
 # %% ../nbs/13_dae.ipynb #6897205a
 def dae_weights(

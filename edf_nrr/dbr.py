@@ -13,10 +13,14 @@ import dataclasses,hashlib,math
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .core import Distilled, changed, free_memory, human_bytes, kept_memory, load_tensors, progress, rng, save_tensors
-from .augment import Views, cutmix_apply
+from .basics import changed, free_memory, human_bytes, kept_memory, load_tensors, progress
+from .basics import rng, save_tensors
+from .core import Distilled
 from .data import ImageData
-from .training import RDED_RECIPE, Evaluation, Recipe, student_arch, _hits, _new_student, _optimiser, _student_lr, _test_tensors
+from .augment import Views, cutmix_apply
+from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
+from .training import new_student, student_arch, student_lr, test_tensors
+
 
 # %% ../nbs/22_dbr.ipynb #3f7f47cd
 def label_views(
@@ -462,8 +466,8 @@ def train_from_labels(
     "Train one network on the views of a distilled set and their labels (NRR-DD, L_S)"
     recipe = recipe or labels_recipe(syn, labels.epochs)
     labels.check(syn, recipe.epochs)
-    net,lr = _new_student(syn, arch, seed).train(),_student_lr(syn, recipe)
-    opt = _optimiser(recipe, net.parameters(), lr)
+    net,lr = new_student(syn, arch, seed).train(),student_lr(syn, recipe)
+    opt = make_optimiser(recipe, net.parameters(), lr)
     for epoch in range(recipe.epochs):
         for g in opt.param_groups: g['lr'] = recipe.lr_at(lr, epoch)
         for idx in torch.randperm(len(syn), generator=rng(seed, 'student', 'order', epoch)).split(recipe.batch_size):
@@ -517,9 +521,9 @@ def evaluate_labels(
     if list(syn.classes)!=list(data.classes): raise ValueError(f'the set was made for classes {syn.classes}, the data have {data.classes}: order and names must agree')
     recipe,arch = recipe or labels_recipe(syn, labels.epochs),student_arch(syn, arch)
     seeds,syn = list(range(seeds)) if isinstance(seeds, int) else list(seeds),syn.to(data.device)
-    at,curve,(x,y) = {max(1, round(recipe.epochs*(i+1)/checks)) for i in range(checks)},{},_test_tensors(data)
+    at,curve,(x,y) = {max(1, round(recipe.epochs*(i+1)/checks)) for i in range(checks)},{},test_tensors(data)
     def check(net, e):
-        if e in at: curve.setdefault(e, []).append(_hits(net.eval(), x, y).item()); net.train()
+        if e in at: curve.setdefault(e, []).append(hit_rate(net.eval(), x, y).item()); net.train()
     for s in progress(seeds, show=show): train_from_labels(syn, labels, arch, s, recipe, loss, check)
     about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc, arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name)
     return Evaluation(curve[recipe.epochs], [max(c) for c in zip(*curve.values())], seeds, curve, about)

@@ -10,16 +10,17 @@ import dataclasses,math
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, digest, kept_memory, progress, rng, seed_of
+from .basics import Run, changed, digest, kept_memory, progress, rng, seed_of
+from .core import DistillError, Distilled
 from .data import ImageData
 from .models import create_model, features
+from .teachers import images_at_once, in_space, teacher_note
 from .augment import DSA
-from .training import random_real, teacher_note
-from .cam import cam_methods, images_at_once
-from .compdd import in_space
+from .training import random_real
+from .cam import cam_methods
 from .cpd import cpd
 from .dae import DAE
-from .edf import DistillError
+
 
 # %% ../nbs/30a_dm.ipynb #b6f28e04
 def mean_gap(

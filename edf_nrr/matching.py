@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, grad, grad_and_value
+from .basics import free_memory
 from .models import param_shapes, unflatten
-from .core import free_memory, rng
+
 
 # %% ../nbs/11_matching.ipynb #807a8202
 def soft_cross_entropy(

@@ -13,11 +13,12 @@ import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .core import Distilled, Run, changed, digest, kept_memory, progress, rng
+from .basics import Run, changed, digest, kept_memory, progress, rng
+from .core import Distilled
+from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
-from .training import teacher_note
-from .cam import cam, cam_methods, evaluating
-from .compdd import match_classes
+from .cam import cam, cam_methods
+
 
 # %% ../nbs/21_nrr.ipynb #136db7df
 MASKS = ['soft', 'scaled', 'binary', 'critical', 'none']

@@ -12,10 +12,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from .core import changed, human_bytes, kept_memory, load_tensors, progress, read_json, rng, save_tensors, seed_of, write_json
+from .basics import changed, human_bytes, kept_memory, load_tensors, progress, read_json
+from .basics import rng, save_tensors, seed_of, write_json
 from .data import ImageData
-from .models import create_model, flatten_params, param_shapes, unflatten
+from .models import create_model, param_shapes, unflatten
 from .augment import DSA
+
 
 # %% ../nbs/10_trajectory.ipynb #204f0d1b
 def gsam_gradient(
@@ -57,7 +59,7 @@ class ExpertConfig:
         if self.rule not in ('sgd', 'gsam'): raise ValueError(f"rule must be 'sgd' or 'gsam', got {self.rule!r}")
         if self.dtype not in _dtypes: raise ValueError(f'dtype must be one of {list(_dtypes)}, got {self.dtype!r}')
         if self.n<1 or self.epochs<1: raise ValueError(f'at least one expert and one epoch are needed, got n={self.n}, epochs={self.epochs}')
-        if self.keep is not None and not 1<=self.keep<=self.epochs: raise ValueError(f'keep={self.keep} must be in 1..{self.epochs}: distillation needs epochs 0..start_max+expert_epochs')
+        if self.keep is not None and not 1<=self.keep<=self.epochs: raise ValueError(f'keep={self.keep} must be in 1..{self.epochs}: distillation needs epochs 0..max_start_epoch+expert_epochs')
 
     @property
     def kept(self)->list:
@@ -262,14 +264,14 @@ def expert_accuracy(
 # %% ../nbs/10_trajectory.ipynb #e922d1b0
 def start_range(
     it:int, # Iteration, from 0
-    start_min:int, # Earliest start, T-
-    start_max:int, # Latest start, T+ (exclusive)
-    start_now:int=None, # Upper end at iteration 0, T0; None: start_max from the beginning
-    expand_until:int=None # Iteration at which the upper end reaches start_max
+    min_start_epoch:int, # Earliest start, T-
+    max_start_epoch:int, # Latest start, T+ (exclusive)
+    initial_max_start_epoch:int=None, # Upper end at iteration 0, T0; None: max_start_epoch from the beginning
+    expand_until:int=None # Iteration at which the upper end reaches max_start_epoch
 )->tuple: # lowest, highest+1
     "The start epochs that may be drawn at iteration `it` (DATM, section 3.3)"
-    if start_now is None: return start_min,start_max
-    return start_min,min(start_max, start_now + int((start_max-start_now) * it/expand_until))
+    if initial_max_start_epoch is None: return min_start_epoch,max_start_epoch
+    return min_start_epoch,min(max_start_epoch, initial_max_start_epoch + int((max_start_epoch-initial_max_start_epoch) * it/expand_until))
 
 # %% ../nbs/10_trajectory.ipynb #3921e694
 def draw_segment(

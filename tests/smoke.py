@@ -14,7 +14,7 @@ dls = random_real(data, 2).to_dls(bs=10)
 assert len(dls.one_batch()[0])==10
 with tempfile.TemporaryDirectory() as d:
     experts = record_experts(data, d+'/experts', n=2, epochs=4, arch='convnet_d1_w16', lr=.1, batch_size=64, show=False)
-    syn = distill(data, experts, EDFConfig(ipc=1, iterations=3, syn_steps=3, expert_epochs=1, start_now=None, start_max=3, lr_img=10, skip_above=2), path=d+'/edf')
+    syn = distill(data, experts, EDFConfig(ipc=1, iterations=3, syn_steps=3, expert_epochs=1, initial_max_start_epoch=None, max_start_epoch=3, lr_img=10, loss_threshold=2), path=d+'/edf')
     again = Distilled.load(d+'/edf/distilled.safetensors')
     assert load_export(syn.export(d+'/png').path).labels.equal(syn.labels)
 assert again.images.equal(syn.images)

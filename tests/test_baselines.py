@@ -1,9 +1,12 @@
 "The baselines beyond what their notebook shows"
 import pytest, torch, torch.nn.functional as F
-from edf_nrr.baselines import SRE2L, datm, farthest, herd, herding, k_center, mtt, rded, sre2l, surest_crops
-from edf_nrr.core import Distilled, rng
-from edf_nrr.data import ImageData, Split, cluttered_digits
-from edf_nrr.edf import METHODS, EDFConfig, distill
+from edf_nrr.baselines import SRE2L, datm, farthest, herd, herding, k_center, mtt, rded, sre2l
+from edf_nrr.baselines import surest_crops
+from edf_nrr.basics import rng
+from edf_nrr.core import Distilled
+from edf_nrr.data import ImageData, Split
+from edf_nrr.datasets import cluttered_digits
+from edf_nrr.edf import EDFConfig, VARIANTS, distill
 from edf_nrr.models import create_model
 from edf_nrr.trajectory import record_experts
 
@@ -26,10 +29,10 @@ def test_rded_tiles_rank_first(data, teacher):
 
 def test_rded_keeps_the_surest_crop(data, teacher):
     "Probabilities of the class for every crop of some images, one image and one crop at a time"
-    from edf_nrr.cidd import CIDDConfig, _views
+    from edf_nrr.cidd import CIDDConfig, crop_views
     cfg,rows = CIDDConfig(crops=4, scale=(.3, 1.), scoring='resized', seed=5),torch.arange(12)
     recipes,odds = surest_crops(data, teacher, rows, cfg)
-    views = _views(data, cfg)
+    views = crop_views(data, cfg)
     for n in range(len(rows)):
         p,drawn = data.pixels('train', rows[n:n+1]),[views.draw(k, rows[n:n+1]) for k in range(4)]
         with torch.no_grad(): probs = [teacher(data.norm.encode(views.apply(p, r))).softmax(1)[0,data.y('train')[n]].item() for r in drawn]
@@ -126,9 +129,9 @@ def test_ties_go_to_the_first(kind):
 @pytest.mark.parametrize('name', ['mtt', 'datm'])
 def test_matching_baselines(data, name, tmp_path):
     experts = record_experts(data, tmp_path/'experts', n=2, epochs=3, arch='convnet_d2_w8', lr=.05, show=False)
-    cfg,f = EDFConfig(ipc=1, iterations=2, syn_steps=2, lr_img=10., start_max=1, start_now=None, expand_until=None, init='random'),dict(mtt=mtt, datm=datm)[name]
+    cfg,f = EDFConfig(ipc=1, iterations=2, syn_steps=2, lr_img=10., max_start_epoch=1, initial_max_start_epoch=None, expand_until=None, init='random'),dict(mtt=mtt, datm=datm)[name]
     syn = f(data, experts, cfg, tmp_path/'run', show=False, seed=3)
-    assert torch.equal(syn.images, distill(data, experts, cfg, show=False, seed=3, **METHODS[name]).images)
+    assert torch.equal(syn.images, distill(data, experts, cfg, show=False, seed=3, **VARIANTS[name]).images)
     assert syn.provenance['method']==name and (tmp_path/'run'/'distilled.safetensors').exists()
     with pytest.raises(ValueError, match=f'{name} is what it is by alpha'): f(data, experts, cfg, alpha=.5)
 

@@ -1,9 +1,10 @@
 "Faults and side effects of the class activation maps; their numbers are checked in nbs/05_cam.ipynb"
 import pytest, torch
 from torch import nn
-from edf_nrr.cam import cam, cam_methods, class_maps, energy_inside, map_and_gradient, mask_iou, pointing_game, unit_maps
-from edf_nrr.core import rng
+from edf_nrr.basics import rng
 from edf_nrr.models import create_model
+from edf_nrr.cam import cam, cam_methods, class_maps, energy_inside, map_and_gradient, mask_iou
+from edf_nrr.cam import pointing_game, unit_maps
 
 gradient_methods = cam_methods[1:]
 def images(n=5, size=32, seed=0): return torch.randn(n, 3, size, size, generator=rng(seed, 'test_cam'))

@@ -1,10 +1,12 @@
 "The first set from real crops, and how it fails"
 import pytest, torch
 from torch import nn
-from edf_nrr.cidd import CIDDConfig, choose, initialise
-from edf_nrr.core import Distilled, changed
-from edf_nrr.data import ImageData, Split, cluttered_digits
+from edf_nrr.basics import changed
+from edf_nrr.core import Distilled
+from edf_nrr.data import ImageData, Split
+from edf_nrr.datasets import cluttered_digits
 from edf_nrr.models import create_model
+from edf_nrr.cidd import CIDDConfig, choose, initialise
 
 class Counting:
     "A source that remembers the largest batch it was asked for"

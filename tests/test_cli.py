@@ -3,7 +3,7 @@ import json,subprocess,sys
 from pathlib import Path
 import pytest,torch
 from PIL import Image
-from edf_nrr.data import digits
+from edf_nrr.datasets import digits
 from edf_nrr.export import load_export
 from edf_nrr.training import random_real
 
@@ -67,7 +67,7 @@ def test_demo_writes_what_it_says(tmp_path):
 def cifar_folder(root):
     "Scenes with digits, stored as CIFAR-10 is on the Hugging Face hub"
     import io,json,pyarrow as pa,pyarrow.parquet as pq
-    from edf_nrr.data import cluttered_digits
+    from edf_nrr.datasets import cluttered_digits
     d = cluttered_digits(1000, 200, size=32, object_fraction=.9, device='cpu')
     def png(x): b = io.BytesIO(); Image.fromarray(x.permute(1, 2, 0).numpy()).save(b, 'png'); return dict(bytes=b.getvalue(), path=None)
     (root/'cifar10').mkdir()
@@ -79,7 +79,7 @@ def cifar_folder(root):
 def test_compare_writes_a_report_and_goes_on(tmp_path):
     cifar_folder(tmp_path)
     few = 'n_train=800,n_test=100,arch=convnet_d1_w8,teacher.arch=convnet_bn_d1_w16,teacher.epochs=15,teacher.augment=none,dm.arch=convnet_d1_w8,dm.iterations=3,nrr.iterations=3'
-    args = 'dd_compare','--data','cifar10','--root',tmp_path,'--ipc',1,'--quick','--upright','--methods','dm,rded,nrr-dd','--seeds',2,'--budget',6,'--path',tmp_path/'c','--settings',few
+    args = 'dd_compare','--data','cifar10','--root',tmp_path,'--ipc',1,'--quick','--no_flip','--methods','dm,rded,nrr-dd','--seeds',2,'--budget',6,'--path',tmp_path/'c','--settings',few
     out = dd(*args).stdout
     assert 'cifar10: 800 training and 100 test images, 3x16x16' in out
     r = json.loads((tmp_path/'c/comparison.json').read_text())

@@ -1,9 +1,10 @@
 "Comparisons that are stopped, other networks, labels that are finished, what is refused"
 import json,signal,subprocess,sys,textwrap
 import numpy as np, pytest, torch
-from edf_nrr.compare import COLUMNS, CROSS, Comparison, Entry, Protocol, compare, everything, teach
+from edf_nrr.report import Comparison
+from edf_nrr.compare import COLUMNS, CROSS, Entry, Protocol, compare, everything, teach
 from edf_nrr.core import Distilled
-from edf_nrr.data import digits
+from edf_nrr.datasets import digits
 from edf_nrr.dbr import label_views, relabel
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real, train_teacher
@@ -22,7 +23,7 @@ def without_times(rows): return [{k: v for k,v in r.items() if not k.startswith(
 SCRIPT = textwrap.dedent('''
     import os,signal,sys
     import edf_nrr.compare as C
-    from edf_nrr.data import digits
+    from edf_nrr.datasets import digits
     from edf_nrr.training import random_real
     data,left = digits(device='cpu'),int(sys.argv[2])
     taught = C.teach

@@ -3,12 +3,16 @@ import pytest, torch
 from PIL import Image
 from torch import nn
 from torchvision.datasets import ImageFolder
-from edf_nrr.cam import cam
-from edf_nrr.compdd import (SUBSETS, Complexity, class_features, complexity, easy_hard, imagenet_index, imagenet_model, imagenet_names, imagenet_subset, imagenet_wnids,
-                            in_space, match_classes, similar_groups, subset_classes, subset_overlaps)
-from edf_nrr.core import Normalize, rng
-from edf_nrr.data import ImageData, Split, image_folder
+from edf_nrr.basics import rng
+from edf_nrr.core import Normalize
+from edf_nrr.data import ImageData, Split
+from edf_nrr.files import image_folder
+from edf_nrr.imagenet import SUBSETS, imagenet_index, imagenet_names, imagenet_subset
+from edf_nrr.imagenet import imagenet_wnids, subset_classes, subset_overlaps
 from edf_nrr.models import create_model
+from edf_nrr.teachers import imagenet_model, in_space, match_classes
+from edf_nrr.cam import cam
+from edf_nrr.compdd import Complexity, class_features, complexity, easy_hard, similar_groups
 
 wnid,name = imagenet_wnids(),imagenet_names()
 

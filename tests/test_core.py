@@ -2,7 +2,8 @@
 import json,os,struct
 from pathlib import Path
 import pytest, torch
-from edf_nrr.core import Distilled, Normalize, Run, ZCA, atomic_write, load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.basics import Run, atomic_write, load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.core import Distilled, Normalize, ZCA
 
 def small(**kw):
     o = dict(images=torch.randn(6, 3, 4, 4, generator=rng(0)), labels=torch.arange(6)//2, classes=list('abc'), norm=Normalize([.5]*3, [.2]*3)) | kw

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
 from edf_nrr import data as d
-from edf_nrr.core import rng
+from edf_nrr.basics import rng
 
 def fails(match): return pytest.raises(ValueError, match=match)
 

@@ -6,8 +6,10 @@ import pytest, torch
 from safetensors.torch import load_file, save_file
 from edf_nrr.augment import Views
 from edf_nrr.core import Distilled, Normalize
-from edf_nrr.data import digits
-from edf_nrr.dbr import LABEL_PRESETS, Code, Labels, Online, StudentLoss, bytes_per_view, distilled_id, evaluate_labels, fit_code, label_views, labels_recipe, mixed_views, relabel, train_from_labels
+from edf_nrr.datasets import digits
+from edf_nrr.dbr import Code, LABEL_PRESETS, Labels, Online, StudentLoss, bytes_per_view
+from edf_nrr.dbr import distilled_id, evaluate_labels, fit_code, label_views, labels_recipe
+from edf_nrr.dbr import mixed_views, relabel, train_from_labels
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
 

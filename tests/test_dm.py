@@ -3,12 +3,13 @@ import os,signal,subprocess,sys,time
 import pytest, torch
 from torch import nn
 from edf_nrr.augment import DSA
-from edf_nrr.core import Distilled, changed, rng
+from edf_nrr.basics import changed, rng
+from edf_nrr.core import Distilled
 from edf_nrr.cpd import cpd
 from edf_nrr.dae import DAE
-from edf_nrr.data import cluttered_digits
+from edf_nrr.datasets import cluttered_digits
 from edf_nrr.dm import DMConfig, _Matching, class_means, dm, dm_gradient, untrained
-from edf_nrr.edf import DistillError
+from edf_nrr.core import DistillError
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
 

@@ -1,16 +1,17 @@
 "Distillation from end to end, and how it fails"
 import os,shutil,signal,subprocess,sys,time
 import pytest, torch
+from edf_nrr.basics import changed
+from edf_nrr.core import DistillError, Distilled, Normalize
+from edf_nrr.datasets import digits
 from edf_nrr.augment import DSA
-from edf_nrr.core import Distilled, Normalize, changed
-from edf_nrr.data import digits
-from edf_nrr.edf import METHODS, DistillError, EDFConfig, distill
-from edf_nrr.trajectory import ExpertConfig, record_experts
 from edf_nrr.training import Recipe, evaluate, random_real, tune_lr
+from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
+from edf_nrr.edf import EDFConfig, VARIANTS, distill
 
 UPRIGHT = DSA('color_crop_cutout_scale_rotate')
-CFG = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, start_now=None, expand_until=None, start_max=3,
-                batch_syn=100, skip_above=2., cam_interval=7, save_every=3, augment=UPRIGHT)
+CFG = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, initial_max_start_epoch=None, expand_until=None, max_start_epoch=3,
+                batch_syn=100, loss_threshold=2., cam_interval=7, save_every=3, augment=UPRIGHT)
 
 needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='torch.compile needs a C++ compiler')
 
@@ -23,12 +24,9 @@ def experts(data, tmp_path_factory):
 
 RUN = '''
 import sys
-from edf_nrr.augment import DSA
-from edf_nrr.data import digits
-from edf_nrr.edf import EDFConfig, distill
-from edf_nrr.trajectory import Experts
-cfg = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, start_now=None, expand_until=None, start_max=3,
-                batch_syn=100, skip_above=2., cam_interval=7, save_every=3, augment=DSA('color_crop_cutout_scale_rotate'))
+
+cfg = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, initial_max_start_epoch=None, expand_until=None, max_start_epoch=3,
+                batch_syn=100, loss_threshold=2., cam_interval=7, save_every=3, augment=DSA('color_crop_cutout_scale_rotate'))
 distill(digits(device='cpu'), Experts(sys.argv[1]), cfg, path=sys.argv[2], show=False)
 '''
 
@@ -44,10 +42,10 @@ def test_sigkill_resumes_with_the_same_bits(data, experts, tmp_path):
     for o in ('images', 'logits'): assert torch.equal(getattr(again, o), getattr(whole, o))
     assert again.lr==whole.lr and torch.equal(again.history['loss'], whole.history['loss'])
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', VARIANTS)
 @pytest.mark.parametrize('gradient', ['adjoint', 'unrolled'])
 def test_every_method_runs_and_is_fixed_by_its_seed(data, experts, method, gradient):
-    cfg = changed(CFG, iterations=2, gradient=gradient, **METHODS[method])
+    cfg = changed(CFG, iterations=2, gradient=gradient, **VARIANTS[method])
     a,b,c = (distill(data, experts, cfg, seed=s, show=False) for s in (0, 0, 1))
     assert a.provenance['method']==method and len(a)==10
     assert torch.equal(a.images, b.images) and not torch.equal(a.images, c.images)
@@ -113,11 +111,11 @@ def test_trouble_leaves_the_last_good_state(data, experts, tmp_path):
     assert e.value.last_good.images.isfinite().all() and e.value.last_good.images.abs().max()<=CFG.max_abs
 
 def test_every_iteration_skipped(data, experts):
-    with pytest.raises(DistillError, match='raise skip_above'): distill(data, experts, CFG, skip_above=1e-6, iterations=150, show=False)
+    with pytest.raises(DistillError, match='raise loss_threshold'): distill(data, experts, CFG, loss_threshold=1e-6, iterations=150, show=False)
 
-@pytest.mark.parametrize('changes,match', [(dict(ipc=0), 'ipc must be positive'), (dict(start_max=9), 'record with keep'), (dict(lr_image=1), "did you mean 'lr_img'"),
+@pytest.mark.parametrize('changes,match', [(dict(ipc=0), 'ipc must be positive'), (dict(max_start_epoch=9), 'record with keep'), (dict(lr_image=1), "did you mean 'lr_img'"),
     (dict(arch='convnet_d3'), 'convnet_d3'), (dict(zca=True), 'zca=True'), (dict(beta=-1.), 'beta must be positive'), (dict(cam_layer='layer4'), "no layer 'layer4'"),
-    (dict(ipc=200), 'fewer than ipc=200'), (dict(start_now=2), 'expand_until')])
+    (dict(ipc=200), 'fewer than ipc=200'), (dict(initial_max_start_epoch=2), 'expand_until')])
 def test_bad_settings_stop_before_the_first_iteration(data, experts, tmp_path, changes, match, monkeypatch):
     import edf_nrr.edf as m
     def boom(*a, **k): raise AssertionError('work was done')

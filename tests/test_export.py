@@ -3,8 +3,9 @@ import json,os,signal,subprocess,sys
 from pathlib import Path
 import numpy as np, pytest, torch, torch.nn.functional as F
 from PIL import Image
-from edf_nrr.core import Distilled,Normalize,rng
-from edf_nrr.data import digits
+from edf_nrr.basics import rng
+from edf_nrr.core import Distilled, Normalize
+from edf_nrr.datasets import digits
 from edf_nrr.export import load_export
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
@@ -71,7 +72,7 @@ def test_datasets_learns_from_parquet(data, syn, tmp_path, whole):
     assert right(fit(net(1), lambda: loader), *seen(data, 1)) > 5*CHANCE
 
 def test_what_is_loaded_trains_like_what_was_written(data, syn, tmp_path):
-    from edf_nrr.training import Recipe,evaluate
+    from edf_nrr.training import Recipe, evaluate
     same = Distilled(syn.images, syn.labels, data.classes, syn.norm)
     for f in ('png', 'parquet'):
         same.export(tmp_path/f, f)

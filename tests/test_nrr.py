@@ -1,10 +1,11 @@
 "Refinement, and how it fails"
 import pytest, torch
 from torch import nn
+from edf_nrr.basics import changed
+from edf_nrr.core import Distilled, Normalize, ZCA
+from edf_nrr.models import create_model
 from edf_nrr.augment import DSA, Views
 from edf_nrr.cam import cam
-from edf_nrr.core import Distilled, Normalize, ZCA, changed
-from edf_nrr.models import create_model
 from edf_nrr.nrr import MASKS, NRRConfig, mixed_groups, nrr_mask, refine
 
 CFG = NRRConfig(iterations=6, save_every=2, batch_size=7)

@@ -1,9 +1,11 @@
 "Teachers, students and their evaluation: faults and promises"
 import pytest, torch
+from edf_nrr.basics import changed
+from edf_nrr.core import Distilled
+from edf_nrr.datasets import digits
 from edf_nrr.augment import DSA
-from edf_nrr.core import Distilled, changed
-from edf_nrr.data import digits
-from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real, student_arch, train_student, train_teacher, tune_lr
+from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
+from edf_nrr.training import student_arch, train_student, train_teacher, tune_lr
 
 SHORT = Recipe(epochs=4, lr=.05, augment=DSA('crop_rotate'))
 

@@ -3,8 +3,8 @@ import os,shutil,signal,subprocess,sys,time
 from pathlib import Path
 import pytest, torch
 from edf_nrr.augment import DSA
-from edf_nrr.core import changed, read_json, write_json
-from edf_nrr.data import cluttered_digits, digits
+from edf_nrr.basics import changed, read_json, write_json
+from edf_nrr.datasets import cluttered_digits, digits
 from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
 
 CFG = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
@@ -12,7 +12,7 @@ CFG = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, ba
 RECORD = '''
 import sys
 from edf_nrr.augment import DSA
-from edf_nrr.data import digits
+from edf_nrr.datasets import digits
 from edf_nrr.trajectory import ExpertConfig, record_experts
 cfg = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
 record_experts(digits(device='cpu'), sys.argv[1], cfg, show=False)
@@ -73,7 +73,7 @@ def test_no_room(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
 def test_store_is_as_announced(data, tmp_path, dtype, capsys):
-    from edf_nrr.core import human_bytes
+    from edf_nrr.basics import human_bytes
     from edf_nrr.trajectory import store_bytes
     e = record_experts(data, tmp_path, CFG, n=1, epochs=3, keep=1, dtype=dtype)
     need = store_bytes(ExpertConfig(n=1, epochs=3, keep=1, dtype=dtype), e.n_params)
