@@ -86,14 +86,15 @@ def unrolled_gradient(
     batches:list, # Indices of each step, from `draw_batches`
     views:list, # Augmentation of each step, from `DSA.draw`
     augment=None, # The augmentation
-    keep=None # See `matching_loss`
+    keep=None, # See `matching_loss`
+    objective=matching_loss # Function: (end, start, target, keep) -> scalar, all (P,); what the synthetic images are to make small
 )->tuple: # loss, gradient of images, of logits (None for hard labels), of lr
     "Loss and gradient of trajectory matching through one graph of all steps"
     leaves = [o.detach().requires_grad_() for o in ((images, lr) if labels.ndim==1 else (images, lr, labels))]
     probs = _probs(leaves[2] if labels.ndim==2 else labels, forward, start, images)
     theta = start.detach().requires_grad_()
     for idx,view in zip(batches, views): theta = inner_step(forward, theta, _augment(augment, view, leaves[0][idx]), probs[idx], leaves[1])
-    loss = matching_loss(theta, start, target, keep)
+    loss = objective(theta, start, target, keep)
     g = torch.autograd.grad(loss, leaves)
     return loss.detach(), g[0], g[2] if labels.ndim==2 else None, g[1]
 
@@ -135,7 +136,8 @@ def adjoint_gradient(
     views:list, # Augmentation of each step
     augment=None, # The augmentation
     keep=None, # See `matching_loss`
-    graphs:int=0 # Last steps whose graphs are kept; the others are built again on the way back, those of a `CompiledStep` always
+    graphs:int=0, # Last steps whose graphs are kept; the others are built again on the way back, those of a `CompiledStep` always
+    objective=matching_loss # Function: (end, start, target, keep) -> scalar, all (P,)
 )->tuple: # loss, gradient of images, of logits (None for hard labels), of lr
     "The same numbers as `unrolled_gradient`, to rounding, in the memory of as few steps as wanted"
     step = forward if hasattr(forward, 'back') else EagerStep(forward)
@@ -150,7 +152,7 @@ def adjoint_gradient(
         held.append(h)
         theta = theta - lr*g
     end = theta.requires_grad_()
-    loss = matching_loss(end, start, target, keep)
+    loss = objective(end, start, target, keep)
     v = torch.autograd.grad(loss, end)[0]
     g_images,g_probs,g_lr = torch.zeros_like(images),torch.zeros_like(fixed),torch.zeros_like(lr)
     for idx,view in zip(reversed(batches), reversed(views)):
