@@ -13,7 +13,7 @@ from edf_nrr.basics import changed, versions, write_json
 from edf_nrr.files import parquet
 from edf_nrr.report import FULL, RANDOM
 from edf_nrr.compare import Protocol, compare
-from edf_nrr.methods import QUICK_PRESET, entries_of, shared_teacher
+from edf_nrr.methods import QUICK_PRESET, entries_of
 
 CANDIDATES = ['convnet_d1_w16', 'convnet_d1_w64', 'convnet_d2_w16', 'convnet_d2_w32', 'convnet_d2_w64', 'convnet_d3_w16', 'convnet_d3_w32', 'convnet_d3_w64', 'convnet_bn_d2_w32', 'convnet_bn_d3_w32']
 PROTOCOL = Protocol(lrs=(.02,), soft_lrs=(.01,), checks=1)

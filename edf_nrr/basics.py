@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['seed_of', 'rng', 'digest', 'function_id', 'default_device', 'free_memory', 'total_memory', 'human_bytes',
-           'kept_memory', 'atomic_write', 'write_json', 'read_json', 'save_tensors', 'load_tensors', 'Run', 'changed',
-           'one_of', 'positive', 'markdown_table', 'field_comments', 'settings_table', 'given', 'progress', 'mean_ci',
-           'versions', 'write_results', 'results_table']
+           'glibc_calls', 'kept_memory', 'atomic_write', 'write_json', 'read_json', 'save_tensors', 'load_tensors',
+           'Run', 'Quiet', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row', 'write_results',
+           'markdown_table', 'paired_difference', 'results_table', 'how_measured', 'one_of', 'positive', 'changed',
+           'given', 'class_lines', 'field_comments', 'settings_table']
 
-# %% ../nbs/00_basics.ipynb #2e437886
-import csv,ctypes,dataclasses,difflib,hashlib,inspect,json,math,os,platform,re,sys,types
+# %% ../nbs/00_basics.ipynb #5838bfd1
+import csv,ctypes,dataclasses,difflib,hashlib,inspect,json,linecache,math,os,platform,re,sys,types
 from contextlib import contextmanager
 from datetime import datetime,timezone
 from functools import partial
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np, psutil, torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from fastcore.basics import patch
 
-# %% ../nbs/00_basics.ipynb #5caab126
+# %% ../nbs/00_basics.ipynb #d3e2c0b0
 def seed_of(
     seed:int, # Seed of the run
     *key # What the randomness is for: strings, numbers
@@ -27,16 +29,16 @@ def seed_of(
     digest = hashlib.blake2b(repr((int(seed), *key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, 'little') >> 1
 
-# %% ../nbs/00_basics.ipynb #5abe9e2d
+# %% ../nbs/00_basics.ipynb #bb5a0ba7
 def rng(
     seed:int, # Seed of the run
     *key, # What the randomness is for
-    device='cpu' # Where the generator draws; CPU draws are equal on every machine
+    device='cpu' # Where the generator draws. CPU draws are equal on every machine
 )->torch.Generator: # A generator nobody else uses
     "The random generator for `key` within the run `seed`"
     return torch.Generator(device).manual_seed(seed_of(seed, *key))
 
-# %% ../nbs/00_basics.ipynb #d19e5702
+# %% ../nbs/00_basics.ipynb #ea0a5eb9
 def digest(
     *tensors # Of any shape and type, on any device
 )->str: # 16 hexadecimal digits
@@ -54,76 +56,82 @@ def function_id(
     name = getattr(inner, '__name__', type(f).__name__)
     return name+'-'+hashlib.blake2b(repr(_content(f)).encode(), digest_size=8).hexdigest()
 
-# %% ../nbs/00_basics.ipynb #906ecf13
+# %% ../nbs/00_basics.ipynb #ca1ccbe3
 def _content(o):
     "Nested tuples that are equal for functions that do the same"
     if torch.is_tensor(o): return digest(o)
     if isinstance(o, torch.nn.Module): return type(o).__name__,digest(*o.parameters(), *o.buffers())
-    if isinstance(o, types.CodeType): return o.co_code,o.co_names,tuple(map(_content, o.co_consts))
+    if isinstance(o, types.CodeType): return o.co_code,o.co_names,_content(o.co_consts)
     if isinstance(o, types.FunctionType):
-        cells = [c.cell_contents for c in o.__closure__ or ()]
-        return _content(o.__code__),_content(o.__defaults__),_content(o.__kwdefaults__),_content(cells)
+        closed = [c.cell_contents for c in o.__closure__ or ()]
+        return _content([o.__code__, o.__defaults__, o.__kwdefaults__, closed])
     if isinstance(o, partial): return _content([o.func, *o.args, o.keywords])
     if isinstance(o, (list, tuple)): return tuple(map(_content, o))
     if isinstance(o, dict): return tuple((k, _content(v)) for k,v in sorted(o.items()))
-    if callable(o) and hasattr(o, '__dict__'): return type(o).__name__,_content(type(o).__call__),_content(vars(o))
+    if callable(o) and hasattr(o, '__dict__'): return type(o).__name__,_content([type(o).__call__, vars(o)])
     return repr(o) if isinstance(o, (int, float, str, bytes, bool, type(None))) else type(o).__name__
 
-# %% ../nbs/00_basics.ipynb #2382f057
-def default_device()->torch.device:
-    "CUDA if there is any, else the CPU"
+# %% ../nbs/00_basics.ipynb #6f94d366
+def default_device()->torch.device: # CUDA if there is any, else the CPU
+    "Where work goes that nobody has placed"
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
-def _memory(device):
-    "Free and total bytes"
-    device,cpu = torch.device(device),psutil.virtual_memory()
-    return torch.cuda.mem_get_info(device) if device.type=='cuda' else (cpu.available, cpu.total)
-
+# %% ../nbs/00_basics.ipynb #91377c82
 def free_memory(
     device='cpu' # A torch device
 )->int: # Bytes
     "Memory that can still be taken on `device`"
-    return _memory(device)[0]
+    if torch.device(device).type=='cuda': return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
 
+# %% ../nbs/00_basics.ipynb #c9714022
 def total_memory(
     device='cpu' # A torch device
 )->int: # Bytes
     "All memory of `device`, which does not change from run to run"
-    return _memory(device)[1]
+    if torch.device(device).type=='cuda': return torch.cuda.mem_get_info(device)[1]
+    return psutil.virtual_memory().total
 
+# %% ../nbs/00_basics.ipynb #e4179615
 def human_bytes(
     n:float # Bytes
-)->str:
+)->str: # Such as '1.54 kB'
     "`n` bytes in the unit a person would choose"
     for unit in ('B', 'kB', 'MB', 'GB'):
         if abs(n)<1000: return f'{n:.3g} {unit}'
         n /= 1000
     return f'{n:.3g} TB'
 
-# %% ../nbs/00_basics.ipynb #ed34bcf1
-_TRIM_THRESHOLD,_MMAP_THRESHOLD,_MMAP_MAX,_keepers = -1,-3,-4,0 # malloc.h
-
-def _glibc():
-    "glibc's `mallopt` and `malloc_trim`, or None twice"
+# %% ../nbs/00_basics.ipynb #1779e3a3
+def glibc_calls()->tuple: # Two functions of the C library, or None twice
+    "glibc's `mallopt` and `malloc_trim`, where they exist and the environment leaves them alone"
     if any(k.startswith('MALLOC_') or k=='GLIBC_TUNABLES' for k in os.environ): return None,None
-    try: lib = ctypes.CDLL(None); return lib.mallopt,lib.malloc_trim
+    try:
+        lib = ctypes.CDLL(None)
+        return lib.mallopt,lib.malloc_trim
     except (AttributeError, OSError, TypeError): return None,None
+
+# %% ../nbs/00_basics.ipynb #2d7f07e7
+_TRIM_THRESHOLD,_MMAP_THRESHOLD,_MMAP_MAX = -1,-3,-4 # malloc.h
+_keepers = 0 # Blocks of `kept_memory` that are open
 
 @contextmanager
 def kept_memory():
-    "Let freed CPU memory stay in the process until the outermost block ends; also a decorator"
+    "Let freed CPU memory stay in the process until the outermost block ends. Also a decorator"
     global _keepers
-    mallopt,trim = _glibc()
-    if mallopt and not _keepers: mallopt(_MMAP_MAX, 0); mallopt(_TRIM_THRESHOLD, -1)
+    mallopt,trim = glibc_calls()
+    outermost = mallopt and not _keepers
+    if outermost: mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)
     _keepers += 1
     try: yield
     finally:
         _keepers -= 1
         if mallopt and not _keepers:
-            mallopt(_MMAP_MAX, 65536); mallopt(_MMAP_THRESHOLD, 2**25); mallopt(_TRIM_THRESHOLD, 2**26)
+            for option,value in ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**26)):
+                mallopt(option, value)
             trim(0)
 
-# %% ../nbs/00_basics.ipynb #afdd7140
+# %% ../nbs/00_basics.ipynb #90cc8b4e
 @contextmanager
 def atomic_write(
     path # The file to write
@@ -138,7 +146,7 @@ def atomic_write(
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_basics.ipynb #e9a41bc6
+# %% ../nbs/00_basics.ipynb #f26a4c4b
 def write_json(
     path, # The file to write
     obj # What `json` can write
@@ -146,22 +154,24 @@ def write_json(
     "Write `obj` to `path` as indented JSON, atomically"
     with atomic_write(path) as tmp: tmp.write_text(json.dumps(obj, indent=1)+'\n')
 
+# %% ../nbs/00_basics.ipynb #77066e6d
 def read_json(
     path # A JSON file
-):
+): # Dicts, lists, strings, numbers
     "What the JSON file `path` holds"
     return json.loads(Path(path).read_text())
 
-# %% ../nbs/00_basics.ipynb #3bb4368c
+# %% ../nbs/00_basics.ipynb #074103f7
 def save_tensors(
     path, # The file to write
     tensors:dict, # Name to tensor, on any device
-    meta:dict # What else belongs to them; JSON
+    meta:dict # What else belongs to them. JSON
 ):
     "Write `tensors` and `meta` to the safetensors file `path`, atomically"
     tensors = {k: v.detach().cpu().contiguous() for k,v in tensors.items()}
     with atomic_write(path) as tmp: save_file(tensors, tmp, metadata={'edf_nrr': json.dumps(meta)})
 
+# %% ../nbs/00_basics.ipynb #46b642e5
 def load_tensors(
     path, # A file of `save_tensors`
     device='cpu' # Where the tensors go
@@ -172,59 +182,197 @@ def load_tensors(
             meta = (f.metadata() or {}).get('edf_nrr')
             tensors = {k: f.get_tensor(k) for k in f.keys()}
     except FileNotFoundError: raise
-    except Exception as e: raise ValueError(f'{path} is not a safetensors file ({e}): it is damaged or was written by something else') from None
-    if meta is None: raise ValueError(f'{path} was not written by edf_nrr: it has tensors {list(tensors)[:5]} but no description of them')
+    except Exception as e:
+        raise ValueError(f'{path} is not a safetensors file ({e}): '
+                         'it is damaged or was written by something else') from None
+    if meta is None:
+        raise ValueError(f'{path} was not written by edf_nrr: '
+                         f'it has tensors {list(tensors)[:5]} but no description of them')
     return tensors, json.loads(meta)
 
-# %% ../nbs/00_basics.ipynb #67e73457
+# %% ../nbs/00_basics.ipynb #2f3f12b5
 class Run:
-    "A directory that holds one run: `config.json`, the last checkpoint `state.safetensors`, and `log.csv`"
+    "A folder that holds one run: `config.json`, the last checkpoint `state.safetensors`, and `log.csv`"
     def __init__(self,
-        path, # The directory, made when missing
-        config:dict # What fixes the result; must be equal when the run is opened again
+        path, # The folder, made when missing
+        config:dict # What fixes the result. Must be equal when the run is opened again
     ):
         self.path,self.config = Path(path),json.loads(json.dumps(config))
-        f = self.path/'config.json'
-        if not f.exists(): return write_json(f, self.config)
-        old = read_json(f)
-        diff = sorted(k for k in old.keys()|self.config.keys() if old.get(k)!=self.config.get(k))
-        if diff:
-            k = diff[0]
-            raise ValueError(f'{self.path} holds a run with another configuration: {", ".join(diff)} differ '
-                             f'({k}: {old.get(k)!r} there, {self.config.get(k)!r} now). Choose another path, or delete that one.')
-    def save(self,
-        tensors:dict, # Name to tensor
-        meta:dict # JSON
-    ):
-        "Replace the checkpoint"
-        save_tensors(self.path/'state.safetensors', tensors, meta)
-    def load(self,
-        device='cpu' # Where the tensors go
-    )->tuple: # Tensors and meta, or None when there is no checkpoint yet
-        "The last checkpoint"
-        f = self.path/'state.safetensors'
-        return load_tensors(f, device) if f.exists() else None
-    def log(self,
-        rows:list # Dicts with equal keys
-    ):
-        "Replace `log.csv` by `rows`"
-        if not rows: return
-        with atomic_write(self.path/'log.csv') as tmp, open(tmp, 'w', newline='') as f:
-            w = csv.DictWriter(f, rows[0].keys())
-            w.writeheader(); w.writerows(rows)
+        file = self.path/'config.json'
+        if file.exists(): self.check(read_json(file))
+        else: write_json(file, self.config)
 
-# %% ../nbs/00_basics.ipynb #5d72d410
-def changed(
-    cfg, # A dataclass instance
-    **changes # Settings by name
+# %% ../nbs/00_basics.ipynb #176d5eb3
+@patch
+def check(self:Run,
+    old:dict # The configuration in the folder
 ):
-    "A copy of the settings `cfg` with `changes`"
-    names = [f.name for f in dataclasses.fields(cfg)]
-    for k in changes:
-        if k in names: continue
-        near = difflib.get_close_matches(k, names, 1)
-        raise ValueError(f'{type(cfg).__name__} has no setting {k!r}' + (f': did you mean {near[0]!r}?' if near else f'. It has: {", ".join(names)}'))
-    return dataclasses.replace(cfg, **changes)
+    "An error that names what differs, unless `old` is the configuration of this run"
+    diff = sorted(k for k in old.keys()|self.config.keys() if old.get(k)!=self.config.get(k))
+    if not diff: return
+    k = diff[0]
+    raise ValueError(f'{self.path} holds a run with another configuration: {", ".join(diff)} differ '
+                     f'({k}: {old.get(k)!r} there, {self.config.get(k)!r} now). '
+                     'Choose another path, or delete that one.')
+
+# %% ../nbs/00_basics.ipynb #9426bb41
+@patch
+def save(self:Run,
+    tensors:dict, # Name to tensor
+    meta:dict # JSON
+):
+    "Replace the checkpoint"
+    save_tensors(self.path/'state.safetensors', tensors, meta)
+
+# %% ../nbs/00_basics.ipynb #ff2768a1
+@patch
+def load(self:Run,
+    device='cpu' # Where the tensors go
+)->tuple: # Tensors and meta, or None when there is no checkpoint yet
+    "The last checkpoint"
+    file = self.path/'state.safetensors'
+    return load_tensors(file, device) if file.exists() else None
+
+# %% ../nbs/00_basics.ipynb #46fc5dfa
+@patch
+def log(self:Run,
+    rows:list # Dicts with equal keys
+):
+    "Replace `log.csv` by `rows`"
+    if not rows: return
+    with atomic_write(self.path/'log.csv') as tmp, open(tmp, 'w', newline='') as f:
+        w = csv.DictWriter(f, rows[0].keys())
+        w.writeheader()
+        w.writerows(rows)
+
+# %% ../nbs/00_basics.ipynb #a54ed15a
+class Quiet:
+    "A progress bar that nobody sees"
+    comment = ''
+    def __init__(self,
+        items # What to go through
+    ): self.items = items
+    def __iter__(self): return iter(self.items)
+
+# %% ../nbs/00_basics.ipynb #6b46e09c
+def progress(
+    items, # What to go through
+    total:int=None, # How many there are. Default: `len(items)`
+    show:bool=True # Show the bar, if a person is watching?
+): # An iterator with a `comment` to set
+    "`items` with a progress bar. Set its `comment` to show a value beside it"
+    watched = sys.stdout.isatty() or 'ipykernel' in sys.modules
+    if not (show and watched): return Quiet(items)
+    from fastprogress.fastprogress import progress_bar
+    return progress_bar(items, total=total, leave=False)
+
+# %% ../nbs/00_basics.ipynb #9dfaf7a2
+def mean_ci(
+    values, # One number a seed
+    level:float=.95 # Of confidence
+)->tuple: # Mean, half-width
+    "Mean of `values` and half-width of its Student interval"
+    v = np.asarray([float(o) for o in values])
+    if not len(v): raise ValueError('mean_ci needs at least one value, got none')
+    if len(v)==1: return v[0].item(), math.nan
+    from scipy import stats
+    t = stats.t.ppf((1+level)/2, len(v)-1)
+    return v.mean().item(), (t * v.std(ddof=1) / len(v)**.5).item()
+
+# %% ../nbs/00_basics.ipynb #606eb8f3
+def plus_minus(
+    values, # Fractions, one a seed. A list, or a pair (mean, half-width)
+    sign:bool=False # Write the sign of a positive mean, too?
+)->str: # Such as '71.8 ± 2.4', in percent; '' for no values
+    "Mean and 95 % interval as text"
+    if not len(values): return ''
+    m,h = values if isinstance(values, tuple) else mean_ci(values)
+    return f"{100*m:{'+' if sign else ''}.1f}" + (f' ± {100*h:.1f}' if math.isfinite(h) else '')
+
+# %% ../nbs/00_basics.ipynb #124cf902
+def versions()->dict: # JSON
+    "What a number depends on besides the code: machine, Python and library versions"
+    from importlib.metadata import version
+    from edf_nrr import __version__
+    res = dict(python=platform.python_version(), torch=torch.__version__, torchvision=version('torchvision'),
+               edf_nrr=__version__, machine=platform.machine(), cores=os.cpu_count(),
+               threads=torch.get_num_threads(), memory_gb=round(total_memory()/1e9))
+    return res | dict(gpu=torch.cuda.get_device_name(0)) if torch.cuda.is_available() else res
+
+# %% ../nbs/00_basics.ipynb #78bea32b
+def check_row(
+    row:dict # A row of a results file
+):
+    "An error unless a row says what was measured, and its accuracies are fractions"
+    missing = {'method', 'ipc', 'arch', 'labels', 'accuracy'} - row.keys()
+    if missing: raise ValueError(f'result row {row.get("method", row)!r} lacks {sorted(missing)}')
+    if not all(0<=a<=1 for a in row['accuracy']):
+        raise ValueError(f'{row["method"]}: accuracies are fractions in [0,1], got {row["accuracy"]}')
+
+# %% ../nbs/00_basics.ipynb #6c2ae367
+def write_results(
+    path, # The file to write
+    rows:list, # Dicts with at least method, ipc, arch, labels, accuracy (one a seed, last epoch, 0-1)
+    seconds:float, # The whole command took
+    command:str, # Repeats this file
+    **more # Other top-level entries, such as settings
+):
+    "Write measurements in the shape all results files of this library have"
+    for r in rows: check_row(r)
+    date = datetime.now(timezone.utc).strftime('%Y-%m-%d')
+    about = dict(command=command, seconds=round(seconds, 1), date=date, versions=versions())
+    write_json(path, about | more | dict(rows=rows))
+
+# %% ../nbs/00_basics.ipynb #8fbd7fa3
+def markdown_table(
+    head:list, # Column names
+    rows:list, # Lists of cells, as long as `head`
+    align:str='' # 'l' or 'r' a column. Default: the first left, the others right
+)->str: # Lines
+    "A Markdown table"
+    align = align or 'l'+'r'*(len(head)-1)
+    rule = [':--' if o=='l' else '--:' for o in align]
+    return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [head, rule, *rows])
+
+# %% ../nbs/00_basics.ipynb #af225668
+def paired_difference(
+    row:dict, # A row of a results file
+    other:list # Accuracies of the method to subtract, of the same seeds
+)->str: # Percentage points with interval
+    "Difference of accuracies seed by seed, as text"
+    return plus_minus([a-b for a,b in zip(row['accuracy'], other, strict=True)], sign=True)
+
+# %% ../nbs/00_basics.ipynb #92214fb7
+def results_table(
+    path, # File of `write_results`
+    against:str=None, # Method to subtract from each row: of the rows shown, or else of any
+    **where # Only rows with these values, such as object_fraction=.4
+): # Renders as a table in a notebook
+    "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
+    from IPython.display import Markdown
+    r = read_json(path)
+    rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
+    if not rows: raise ValueError(f'{path} has no row with {where}')
+    ref = {o['method']: o['accuracy'] for o in r['rows']+rows}.get(against)
+    if against and ref is None: raise ValueError(f'{path} has no row of {against!r} to compare with')
+    head,align = ['method', 'IPC', 'labels', 'test accuracy, %', 'runs'],'lrlrr'
+    body = [[o['method'], o['ipc'], o['labels'], plus_minus(o['accuracy']), len(o['accuracy'])] for o in rows]
+    if against:
+        head,align = [*head, f'minus {against}'],align+'r'
+        for cells,o in zip(body, rows):
+            cells.append('' if o['method']==against else paired_difference(o, ref))
+    return Markdown(f'{markdown_table(head, body, align)}\n\n{how_measured(r, rows[0]["arch"])}')
+
+# %% ../nbs/00_basics.ipynb #6bca2aa9
+def how_measured(
+    r:dict, # Contents of a results file
+    arch:str # Network of the students
+)->str: # One sentence
+    "How to repeat a results file, and on what it ran"
+    v = r['versions']
+    where = v.get('gpu', f"{v['cores']} CPU cores")
+    return (f"`{r['command']}`: {r['seconds']:.0f} s on {where}, torch {v['torch']}; "
+            f"students of {arch}, last epoch, 95 % intervals.")
 
 # %% ../nbs/00_basics.ipynb #95ddeca4
 def one_of(
@@ -246,126 +394,59 @@ def positive(
     for k,v in values.items():
         if v is not None and not v>0: raise ValueError(f'{k} must be positive, got {v}')
 
-# %% ../nbs/00_basics.ipynb #5963c6fe
-def markdown_table(
-    head:list, # Column names
-    rows:list, # Lists of cells, as long as `head`
-    align:str='' # 'l' or 'r' a column; default: the first left, the others right
-)->str:
-    "A Markdown table"
-    align = align or 'l'+'r'*(len(head)-1)
-    rule = [':--' if o=='l' else '--:' for o in align]
-    return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [head, rule, *rows])
+# %% ../nbs/00_basics.ipynb #ff14cb0b
+def changed(
+    cfg, # A dataclass instance
+    **changes # Its fields by name
+): # Of the same class
+    "A copy of the settings `cfg` with `changes`"
+    names = [f.name for f in dataclasses.fields(cfg)]
+    for k in changes:
+        if k in names: continue
+        near = difflib.get_close_matches(k, names, 1)
+        hint = f': did you mean {near[0]!r}?' if near else f'. It has: {", ".join(names)}'
+        raise ValueError(f'{type(cfg).__name__} has no setting {k!r}{hint}')
+    return dataclasses.replace(cfg, **changes)
 
-# %% ../nbs/00_basics.ipynb #43a5b7bf
+# %% ../nbs/00_basics.ipynb #b3229725
+def given(
+    **kwargs # Arguments by name
+)->dict: # Without those that are None
+    "The arguments that are not `None`, for functions with defaults of their own"
+    return {k: v for k,v in kwargs.items() if v is not None}
+
+# %% ../nbs/00_basics.ipynb #e59d04c6
+def class_lines(
+    cls # A class, of a module or of a notebook
+)->list: # Lines. Empty if the source is not to be had
+    "The source of `cls`"
+    try: return inspect.getsource(cls).splitlines()
+    except (OSError, TypeError): pass
+    for entry in reversed(list(linecache.cache.values())): # the cells of a notebook
+        lines = entry[2] if len(entry)==4 else []
+        starts = [i for i,o in enumerate(lines) if re.match(rf'class {cls.__name__}\b', o)]
+        if starts: return [o.rstrip('\n') for o in inspect.getblock(lines[starts[0]:])]
+    return []
+
+# %% ../nbs/00_basics.ipynb #3133c8c5
 def field_comments(
     cls # A dataclass
 )->dict: # Field name to comment
     "The comment beside each field in the source of `cls`"
-    lines = inspect.getsource(cls).splitlines()
-    found = [re.match(r'\s+(\w+)\s*:[^#]*#\s*(.*)', o) for o in lines]
+    found = [re.match(r'\s+(\w+)\s*:[^#]*#\s*(.*)', o) for o in class_lines(cls)]
     return {m[1]: m[2] for m in found if m}
 
-# %% ../nbs/00_basics.ipynb #fe0e9647
+# %% ../nbs/00_basics.ipynb #f5dafc5c
 def settings_table(
     cls # A dataclass of settings
 ): # Renders as a table in a notebook
     "Name, type, default and meaning of each setting"
     from IPython.display import Markdown
+    def code(o): return f'`{o}`'.replace('|', '\\|')
+    def default(f):
+        if f.default_factory is not dataclasses.MISSING: return code(repr(f.default_factory()))
+        return 'must be given' if f.default is dataclasses.MISSING else code(repr(f.default))
     about = field_comments(cls)
-    rows = [[f'`{f.name}`', _type_name(f.type), _default_of(f), about.get(f.name, '')] for f in dataclasses.fields(cls)]
+    rows = [[code(f.name), code(getattr(f.type, '__name__', f.type)), default(f), about.get(f.name, '')]
+            for f in dataclasses.fields(cls)]
     return Markdown(markdown_table(['setting', 'type', 'default', 'what it is'], rows, 'llll'))
-
-# %% ../nbs/00_basics.ipynb #b241c3f0
-def _type_name(t): return f"`{getattr(t, '__name__', t)}`".replace('|', '\\|')
-
-def _default_of(field):
-    if field.default is dataclasses.MISSING: return 'none, must be given'
-    return f'`{field.default!r}`'.replace('|', '\\|')
-
-# %% ../nbs/00_basics.ipynb #7b322684
-def given(
-    **kwargs # Anything
-)->dict:
-    "The arguments that are not `None`"
-    return {k: v for k,v in kwargs.items() if v is not None}
-
-# %% ../nbs/00_basics.ipynb #494ed435
-class _Quiet:
-    "A progress bar that nobody sees"
-    comment = ''
-    def __init__(self, items): self.items = items
-    def __iter__(self): return iter(self.items)
-
-def _watched(): return sys.stdout.isatty() or 'ipykernel' in sys.modules
-
-def progress(
-    items, # What to go through
-    total:int=None, # How many there are; default: `len(items)`
-    show:bool=True # Show the bar, if a person is watching?
-):
-    "`items` with a progress bar; set its `comment` to show a value beside it"
-    if not (show and _watched()): return _Quiet(items)
-    from fastprogress.fastprogress import progress_bar
-    return progress_bar(items, total=total, leave=False)
-
-# %% ../nbs/00_basics.ipynb #74cbd5fd
-def mean_ci(
-    values, # One number a seed
-    level:float=.95 # Of confidence
-)->tuple: # Mean, half-width
-    "Mean of `values` and half-width of its Student interval"
-    from scipy import stats
-    v = np.asarray([float(o) for o in values])
-    if not len(v): raise ValueError('mean_ci needs at least one value, got none')
-    if len(v)==1: return v[0].item(), math.nan
-    return v.mean().item(), (stats.t.ppf((1+level)/2, len(v)-1) * v.std(ddof=1) / len(v)**.5).item()
-
-# %% ../nbs/00_basics.ipynb #d0383b9b
-def versions()->dict:
-    "What a number depends on besides the code: machine, Python and library versions"
-    from importlib.metadata import version
-    cuda = torch.cuda.is_available()
-    res = dict(python=platform.python_version(), torch=torch.__version__, torchvision=version('torchvision'), edf_nrr=_lib_version(),
-               machine=platform.machine(), cores=os.cpu_count(), threads=torch.get_num_threads(), memory_gb=round(psutil.virtual_memory().total/1e9))
-    return {**res, 'gpu': torch.cuda.get_device_name(0)} if cuda else res
-
-def _lib_version():
-    from edf_nrr import __version__
-    return __version__
-
-def write_results(
-    path, # The file to write
-    rows:list, # Dicts with at least method, ipc, arch, labels, accuracy (one a seed, last epoch, 0-1)
-    seconds:float, # The whole command took
-    command:str, # Repeats this file
-    **more # Other top-level entries, such as settings
-):
-    "Write measurements in the shape all results files of this library have"
-    for r in rows:
-        missing = {'method', 'ipc', 'arch', 'labels', 'accuracy'} - r.keys()
-        if missing: raise ValueError(f'result row {r.get("method", r)!r} lacks {sorted(missing)}')
-        if not all(0<=a<=1 for a in r['accuracy']): raise ValueError(f'{r["method"]}: accuracies are fractions in [0,1], got {r["accuracy"]}')
-    write_json(path, dict(command=command, seconds=round(seconds, 1), date=datetime.now(timezone.utc).strftime('%Y-%m-%d'), versions=versions(), **more, rows=rows))
-
-# %% ../nbs/00_basics.ipynb #ceac5e09
-def results_table(
-    path, # File of `write_results`
-    against:str=None, # Method to subtract from each row, paired by seed, in one more column: of the rows shown, or else of any
-    **where # Only rows with these values, such as object_fraction=.4
-): # Renders as a table in a notebook
-    "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
-    from IPython.display import Markdown
-    r = read_json(path)
-    rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
-    v,ref = r['versions'],{o['method']: o['accuracy'] for o in r['rows']+rows}.get(against) # of the rows shown if there is one
-    if not rows: raise ValueError(f'{path} has no row with {where}')
-    if against and ref is None: raise ValueError(f'{path} has no row of {against!r} to compare with')
-    lines = ['| method | IPC | labels | test accuracy, % | runs |', '|:--|--:|:--|--:|--:|']
-    if against: lines = [lines[0]+f' minus {against} |', lines[1]+'--:|']
-    for o in rows:
-        m,h = mean_ci(o['accuracy'])
-        lines.append(f"| {o['method']} | {o['ipc']} | {o['labels']} | {100*m:.1f} ± {100*h:.1f} | {len(o['accuracy'])} |")
-        if against: lines[-1] += ' |' if o['method']==against else ' {:+.1f} ± {:.1f} |'.format(*(100*d for d in mean_ci([a-b for a,b in zip(o['accuracy'], ref, strict=True)])))
-    where_run = v.get('gpu', f"{v['cores']} CPU cores")
-    return Markdown('\n'.join(lines) + f"\n\n`{r['command']}`: {r['seconds']:.0f} s on {where_run}, torch {v['torch']}; students of {rows[0]['arch']}, last epoch, 95 % intervals.")

@@ -26,8 +26,7 @@ from .cidd import CIDDConfig, initialise
 from .nrr import NRRConfig, refine
 from .dbr import LABEL_PRESETS, Labels, evaluate_labels, label_views, labels_recipe, relabel
 from .compare import COLUMNS, compare
-from .methods import DEFAULT_NAMES, FULL_PRESET, NAMES, QUICK_PRESET, adjusted, entries_of
-from .methods import shared_teacher, without_flip
+from .methods import FULL_PRESET, QUICK_PRESET, adjusted, entries_of, without_flip
 from .demo import run_demo
 
 

@@ -159,6 +159,13 @@ def compare(w):
     keep = 'method','labels','arch','ipc','seeds','accuracy','best_epoch_accuracy','lr','random','steps','bytes'
     return [[[k, r[k]] for k in keep] for r in c.rows] + [[m, c.scores(m)] for m in c.methods]
 @path
+def methods(w):
+    preset = find('adjusted')(find('without_flip')(find('QUICK_PRESET')), {
+        'experts.arch': 'convnet_d2_w16', 'experts.epochs': 4, 'experts.keep': 4, 'experts.n': 2, 'experts.lr': .05,
+        'teacher.arch': 'convnet_bn_d2_w16', 'teacher.epochs': 12, 'teacher.augment': None})
+    shared = find('Shared')(w.scene, preset, w.tmp/'shared')
+    return [[n, of_set(find('make_set')(n, w.scene, 2, 1, shared, **m.tiny))] for n,m in find('METHODS').items()]
+@path
 def export(w):
     syn = find('random_real')(w.scene, 1)
     syn.export(w.tmp/'out', 'png'); syn.export(w.tmp/'parquet', 'parquet')

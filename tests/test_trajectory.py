@@ -92,7 +92,7 @@ def test_store_without_later_settings(data, whole):
     finally: write_json(f, desc)
 
 def test_kept_memory_changes_no_bit(data, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr('edf_nrr.core._glibc', lambda: (None, None))
+    monkeypatch.setattr('edf_nrr.basics.glibc_calls', lambda: (None, None))
     back = record_experts(data, tmp_path, CFG, n=1, show=False)
     for e in CFG.kept: assert torch.equal(back.params(0, e), whole.params(0, e))
 
