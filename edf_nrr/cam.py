@@ -16,7 +16,6 @@ from .core import show_images
 from .data import outline
 from .teachers import equal_parts, evaluating, images_at_once
 
-
 # %% ../nbs/05_cam.ipynb #c78efce5
 def class_index(
     model, # The network; its `.classes` (list of names), when there, resolves names

@@ -14,7 +14,6 @@ from .models import features
 from .teachers import evaluating, in_space, match_classes
 from .cam import cam, cam_methods, overlay
 
-
 # %% ../nbs/06_compdd.ipynb #baea8283
 class Complexity:
     "Scores of the images of a split"

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 from .basics import free_memory, human_bytes, progress, rng
 from .core import Normalize, ZCA, show_images
 
-
 # %% ../nbs/01_data.ipynb #97198c7f
 def _rows(idx, n):
     "Row numbers of what a tensor can be indexed with"

@@ -11,7 +11,6 @@ import torch, torch.nn.functional as F
 from .basics import default_device, rng
 from .data import ImageData, Split, check_room, held_out, pick_classes
 
-
 # %% ../nbs/01a_datasets.ipynb #91bf3bc0
 @lru_cache(1)
 def _digit_pixels():

@@ -15,7 +15,6 @@ from .basics import atomic_write, digest, human_bytes, load_tensors, read_json
 from .basics import save_tensors, write_json
 from .core import Distilled, input_space
 
-
 # %% ../nbs/07_export.ipynb #4de145a3
 _ROUNDING = 1e-4
 

@@ -16,7 +16,6 @@ from .basics import default_device, free_memory
 from .data import ImageData, Split, batch_starts, check_room, check_splits, class_rank
 from .data import fit_zca, fits, held_out, pick_classes
 
-
 # %% ../nbs/01b_files.ipynb #cae9aed5
 def decode(
     file, # Path, or bytes of the encoded image

@@ -12,7 +12,6 @@ from pathlib import Path
 from .data import ImageData
 from .files import image_folder
 
-
 # %% ../nbs/01c_imagenet.ipynb #824826f0
 #| code-fold: true
 _wnids = """

@@ -13,7 +13,6 @@ from .datasets import cifar10, cifar100, cluttered_digits, digits
 from .files import image_folder, parquet
 from .imagenet import SUBSETS, imagenet_subset
 
-
 # %% ../nbs/01d_load.ipynb #d60c93e9
 def load_data(
     name:str, # 'digits', 'cluttered_digits', 'cifar10', 'cifar100', a subset of ImageNet such as 'birds_hard', or a folder with parquet files or images

@@ -28,7 +28,6 @@ from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
 from .compare import Entry, Protocol
 
-
 # %% ../nbs/32_methods.ipynb #ebde3822
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -199,9 +198,13 @@ class Shared:
     def __init__(self,
         data:ImageData, # Real data
         preset:Preset=QUICK_PRESET, # Its `experts` and `teacher`
-        path='runs/compare' # The folder
+        path='runs/compare', # The folder
+        experts=None, # Recorded experts to use instead
+        teacher=None # A teacher to use instead
     ):
         self.data,self.preset,self.path = data,preset,Path(path)
+        if experts is not None: self.experts = experts
+        if teacher is not None: self.teacher = teacher
 
     @cached_property
     def experts(self):
@@ -278,7 +281,7 @@ QUICK_EDF = dict(iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr
                  cam_interval=40, gradient='unrolled')
 TINY_EDF = dict(iterations=4, syn_steps=3, expert_epochs=1, lr_img=10., batch_syn=10, initial_max_start_epoch=None,
                 expand_until=None, max_start_epoch=2, save_every=2, cam_interval=2, init='random', gradient='unrolled')
-STRONG_EDF = dict(iterations=60, syn_steps=8, save_every=60)
+STRONG_EDF = dict(iterations=30, syn_steps=8, save_every=30)
 
 # %% ../nbs/32_methods.ipynb #c489a70b
 def matching_method(
@@ -326,7 +329,8 @@ def make_rded(data, ipc, seed, teacher, tiles=1, crops=5, scale=(.08, 1.), pool=
 
 # %% ../nbs/32_methods.ipynb #c542a623
 @method('sre2l', configs=(NRRConfig,), labels=dict(kind='soft'), quick=dict(iterations=300),
-        tiny=dict(iterations=4, save_every=2), strong=dict(iterations=200))
+        tiny=dict(iterations=4, save_every=2),
+        exceptions=dict(beats_random_real='images made from noise teach by a teacher\'s soft labels, not by their classes'))
 def make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
     "Images that a teacher makes from noise, see `sre2l`"
     cfg = changed(SRE2L, seed=seed, **settings)

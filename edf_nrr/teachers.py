@@ -15,7 +15,6 @@ from .core import Normalize, input_space
 from .imagenet import imagenet_find
 from .models import create_model
 
-
 # %% ../nbs/02a_teachers.ipynb #9f6af1c8
 def match_classes(
     model, # Network with `.classes`, the names of its outputs

@@ -18,7 +18,6 @@ from .data import ImageData
 from .models import create_model
 from .augment import DSA
 
-
 # %% ../nbs/04_training.ipynb #320d313f
 @dataclasses.dataclass(frozen=True)
 class Recipe:
