@@ -11,20 +11,20 @@ a command that was stopped goes on, and what two studies share is run once. A te
 teachers and sets (not with --full): defaults were chosen by these, and tables are of the test images. So was the students' learning rate,
 by random real images: .005 instead of RDED's .001 for this small ConvNet (one look with one seed at .001, .005, .01 and .02).
 """
-import dataclasses,hashlib,json,sys,time
+import dataclasses,json,sys,time
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from edf_nrr.basics import changed, read_json, write_json, write_results
+from keep import kept, kept_teacher, name_of
+from edf_nrr.basics import changed, write_results
 from edf_nrr.core import Distilled
 from edf_nrr.data import ImageData
 from edf_nrr.datasets import cifar10
 from edf_nrr.files import parquet
-from edf_nrr.teachers import load_teacher, save_teacher
 from edf_nrr.augment import DSA
-from edf_nrr.training import accuracy, random_real, train_teacher
+from edf_nrr.training import accuracy, random_real
 from edf_nrr.cidd import CIDDConfig, initialise
 from edf_nrr.nrr import NRRConfig, refine
 from edf_nrr.dbr import LABEL_PRESETS, StudentLoss, label_views, labels_recipe, relabel
@@ -92,8 +92,7 @@ def split(where, size, held_out):
 def teacher_of(where, runs, size, arch, epochs, held_out):
     "A teacher, trained once and kept"
     data,file = split(where, size, held_out)[0],Path(runs)/f"teacher-{arch}-{size}-{epochs}{'' if held_out else '-all'}.safetensors"
-    if not file.exists(): save_teacher(train_teacher(data, arch, epochs, lr=1e-2, augment=DSA('crop_flip', ops='all'), show=False), file)
-    return load_teacher(file, data.device)
+    return kept_teacher(data, file, arch, epochs=epochs, lr=1e-2, augment=DSA('crop_flip', ops='all'))
 
 def settings(d): return {k: DSA(v, ops='all') if k=='augment' else tuple(v) if isinstance(v, list) else v for k,v in d.items()}
 
@@ -106,16 +105,16 @@ def make(data, teacher, o, seed):
     return start if nrr is None else refine(start, teacher, NRRConfig(seed=seed), show=False, **nrr)
 
 def key(o, seed):
-    "Names a run, or a set, by all that it does, defaults written out: with another default it is another run"
+    "All that a run, or a set, does, defaults written out: with another default it is another run"
     nrr = None if o['nrr'] is None else dataclasses.asdict(changed(SRE2L if o['start']=='noise' else NRRConfig(), **settings(o['nrr'])))
     cidd = dataclasses.asdict(changed(CIDDConfig(), **settings(o['cidd']))) if o['start']=='cidd' else None
     full = o | dict(nrr=nrr, cidd=cidd) | (dict(loss=dataclasses.asdict(StudentLoss(**o['loss']))) if 'loss' in o else {})
-    return hashlib.blake2b(json.dumps([full, seed], sort_keys=True).encode(), digest_size=8).hexdigest()
+    return [full, seed]
 
 def set_of(data, teacher, o, seed, runs):
     "The set of a spec and the seconds it took, from `runs` if it is there"
     o = {k: v for k,v in o.items() if k not in ('labels', 'loss', 'epochs', 'lr')}
-    file = Path(runs)/f'{key(o, seed)}.safetensors'
+    file = Path(runs)/f'{name_of(key(o, seed))}.safetensors'
     if not file.exists():
         t0,syn = time.time(),make(data, teacher, o, seed)
         syn.provenance['seconds'] = time.time()-t0
@@ -125,16 +124,17 @@ def set_of(data, teacher, o, seed, runs):
 
 def run(where, runs, o, seed):
     "Accuracies of a student of a spec's set, from `runs` if they are there"
-    o,file = json.loads(json.dumps(o)),Path(runs)/f'{key(o, seed)}.json'
-    if file.exists(): return read_json(file)
+    o = json.loads(json.dumps(o))
+    return kept(runs, key(o, seed), lambda: measured(where, runs, o, seed))
+
+def measured(where, runs, o, seed):
+    "Accuracies of a student of a spec's set, and the seconds that it took"
     data,judges = split(where, o['size'], o['held_out'])
     teacher = teacher_of(where, runs, o['size'], o['arch'], o['teacher_epochs'], o['held_out'])
     syn,seconds = set_of(data, teacher, o, seed, runs)
     t0,labels = time.time(),relabel(syn, teacher, epochs=o['epochs'], views=label_views(syn, seed), show=False, **o['labels'])
     net = train_from_labels(syn, labels, o['arch'], seed, labels_recipe(syn, o['epochs'], lr=o['lr']), StudentLoss(**o['loss']))
-    res = dict(spec=o, seed=seed, accuracy={k: accuracy(net, v) for k,v in judges.items()}, teacher=teacher.accuracy, seconds=dict(set=seconds, student=time.time()-t0))
-    write_json(file, res)
-    return res
+    return dict(spec=o, seed=seed, accuracy={k: accuracy(net, v) for k,v in judges.items()}, teacher=teacher.accuracy, seconds=dict(set=seconds, student=time.time()-t0))
 
 def _run(args): torch.set_num_threads(1); return run(*args)
 

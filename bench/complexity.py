@@ -11,7 +11,8 @@ import dataclasses,time
 from pathlib import Path
 import numpy as np
 from fastcore.script import call_parse
-from edf_nrr.basics import changed, mean_ci, read_json, write_json, write_results
+from keep import kept
+from edf_nrr.basics import changed, mean_ci, write_results
 from edf_nrr.datasets import cluttered_digits
 from edf_nrr.files import parquet
 from edf_nrr.training import accuracy, train_teacher
@@ -47,11 +48,10 @@ def distilled(data, seeds, students, iterations, runs):
 
 def run_set(name, make, runs, **how):
     "All of one set, from `runs` if it is there"
-    file = runs/'result.json'
-    if not file.exists():
+    def measured():
         t0,data = time.time(),make()
-        write_json(file, scored(data, nets_of(data)) | distilled(data, runs=runs, **how) | dict(seconds=time.time()-t0))
-    res = read_json(file)
+        return scored(data, nets_of(data)) | distilled(data, runs=runs, **how) | dict(seconds=time.time()-t0)
+    res = kept(runs, how, measured)
     print(f"{name}: complexity {res['complexity']:.1%}, full data {np.mean(res['full']):.1%}, " + ', '.join(f'{m} {np.mean(a):.1%}' for m,a in res['accuracy'].items()) + f", {res['seconds']:.0f} s", flush=True)
     return res
 

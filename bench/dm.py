@@ -9,21 +9,22 @@ of its own, so intervals cover both; herding and k-centre choose the same images
 from the random real images of its seed. Finished runs are kept in the folder RUNS: a command that was
 stopped can be given again.
 """
-import dataclasses,hashlib,json,time
+import dataclasses,time
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 import torch
 from fastcore.script import call_parse
-from edf_nrr.basics import changed, read_json, write_json, write_results
+from edf_nrr.basics import changed, write_results
 from edf_nrr.datasets import cluttered_digits
 from edf_nrr.files import parquet
 from edf_nrr.models import ConvNet
-from edf_nrr.teachers import load_teacher, save_teacher
 from edf_nrr.augment import DSA
-from edf_nrr.training import Recipe, evaluate, random_real, train_teacher
+from edf_nrr.training import Recipe, evaluate, random_real
 from edf_nrr.baselines import herding, k_center
 from edf_nrr.dm import DMConfig, dm as match, dm_gradient
+from keep import kept, kept_teacher
+
 from reference import modules, statements
 
 ARCH = 'convnet_d2_w32'
@@ -43,9 +44,7 @@ def load(name, path, held_out):
 @lru_cache
 def teacher_of(name, path, runs):
     "The network that chooses images and shows where to look, trained once and kept"
-    data,file = load(name, path, False),Path(runs)/f'teacher-{name}.safetensors'
-    if not file.exists(): save_teacher(train_teacher(data, ARCH, epochs=10, lr=1e-2, augment=dataclasses.replace(VIEWS[name], siamese=False), show=False), file)
-    return load_teacher(file, data.device)
+    return kept_teacher(load(name, path, False), Path(runs)/f'teacher-{name}.safetensors', ARCH, epochs=10, lr=1e-2, augment=dataclasses.replace(VIEWS[name], siamese=False))
 
 def make(name, path, runs, method, seed, cfg, held_out):
     data = load(name, path, held_out)
@@ -58,20 +57,16 @@ def run(name, path, runs, method, seed, recipe=RECIPE, held_out=False, **changes
     cfg = changed(SETTINGS, seed=seed, augment=VIEWS[name], **DM.get(method, {}), **changes)
     recipe = changed(recipe, augment=dataclasses.replace(VIEWS[name], siamese=False))
     what = [name, method, seed, held_out, dataclasses.asdict(cfg), dataclasses.asdict(recipe)]
-    folder = Path(runs)/hashlib.blake2b(json.dumps(what).encode(), digest_size=8).hexdigest()
-    file = folder/'result.json'
-    if file.exists(): return read_json(file)
-    load(name, path, held_out)
-    if method!='random real' and (cfg.beta or method not in DM): teacher_of(name, path, runs) # not a part of the time
-    t0 = time.time()
-    syn = make(name, path, runs, method, seed, cfg, held_out)
-    t1 = time.time()
-    acc = evaluate(syn, load(name, path, held_out), ARCH, [seed], recipe, checks=1).mean
-    res = dict(what=what, accuracy=acc, seconds=dict(set=t1-t0, student=time.time()-t1))
-    syn.save(folder/'set.safetensors')
-    write_json(file, res)
-    print(name, method, seed, changes, f'{acc:.1%}', {k: round(v, 1) for k,v in res['seconds'].items()}, flush=True)
-    return res
+    def measured():
+        load(name, path, held_out)
+        if method!='random real' and (cfg.beta or method not in DM): teacher_of(name, path, runs) # not a part of the time
+        t0 = time.time()
+        syn = make(name, path, runs, method, seed, cfg, held_out)
+        t1 = time.time()
+        acc = evaluate(syn, load(name, path, held_out), ARCH, [seed], recipe, checks=1).mean
+        print(name, method, seed, changes, f'{acc:.1%}', f'{time.time()-t0:.1f} s', flush=True)
+        return dict(what=what, accuracy=acc, seconds=dict(set=t1-t0, student=time.time()-t1))
+    return kept(runs, what, measured)
 
 def row(method, name, results):
     return dict(method=method, data=name, ipc=SETTINGS.ipc, arch=ARCH, labels='hard', accuracy=[r['accuracy'] for r in results], seeds=[r['what'][2] for r in results],

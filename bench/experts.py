@@ -16,7 +16,7 @@ from unittest.mock import patch
 import scipy.ndimage, torch, torch.nn.functional as F
 from fastcore.script import call_parse
 import edf_nrr.core as core, edf_nrr.trajectory as trajectory
-from edf_nrr.basics import changed, kept_memory, rng, versions, write_json
+from edf_nrr.basics import changed, kept_memory, versions, write_json
 from edf_nrr.data import ImageData
 from edf_nrr.files import parquet
 from edf_nrr.models import create_model, n_params

@@ -12,13 +12,12 @@ import time
 from pathlib import Path
 import torch
 from fastcore.script import call_parse
-from edf_nrr.basics import load_tensors, progress, read_json, rng, save_tensors, write_json
-from edf_nrr.basics import write_results
+from keep import kept_teacher
+from edf_nrr.basics import progress, read_json, rng, write_json, write_results
 from edf_nrr.data import ImageData, Split, held_out
 from edf_nrr.datasets import _background, _digit_pixels, _paint, _strokes
 from edf_nrr.files import parquet
-from edf_nrr.models import create_model
-from edf_nrr.training import accuracy, random_real, train_teacher
+from edf_nrr.training import accuracy, random_real
 from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views
 from edf_nrr.dbr import labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
 
@@ -45,13 +44,7 @@ def cluttered_pairs(n_train, n_test, size=20, side=10, seed=0):
     splits = [_pairs(n, o, t, size, side, seed) for n,o,t in zip((n_train, n_test), pools, (False, True))]
     return ImageData(*splits, [f'{i:02d}' for i in range(100)], name='cluttered pairs of digits', device='cpu')
 
-def cached_teacher(data, path, arch='convnet_bn_d2_w64', **kwargs):
-    "A teacher, trained once"
-    if not path.exists(): save_tensors(path, train_teacher(data, arch, show=False, **kwargs).state_dict(), dict(arch=arch))
-    net = create_model(arch, data.n_classes, data.size, data.channels)
-    net.load_state_dict(load_tensors(path, 'cpu')[0])
-    net.classes = list(data.classes)
-    return net.eval()
+TEACHER = 'convnet_bn_d2_w64'
 
 # ---- labels ----
 class Answers:
@@ -153,8 +146,8 @@ def main(
     cifar = lambda: parquet(path, size=16, n_train=20_000, n_test=2_000, device='cpu')
     for name,make,teach,ipc,epochs,flip in (('cifar10', cifar, dict(epochs=16, lr=1e-2), 10, 200, .5),
                                             ('pairs', lambda: cluttered_pairs(30_000, 2_000), dict(epochs=6, lr=1e-2, augment=None), 10, 20, 0.)):
-        t0,data = time.time(),make()
-        teacher = cached_teacher(data, runs/f'{name}.safetensors', **teach)
+        data = make()
+        teacher = kept_teacher(data, runs/f'{name}.safetensors', TEACHER, **teach)
         about[data.name] = dict(teacher_accuracy=accuracy(teacher, data), image_size=data.size, classes=data.n_classes, epochs=epochs)
         print(data, about[data.name], flush=True)
         parts = []

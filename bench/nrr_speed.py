@@ -19,10 +19,10 @@ from edf_nrr.core import Distilled, Normalize
 from edf_nrr.data import ImageData, Split, class_rank
 from edf_nrr.files import parquet
 from edf_nrr.models import create_model
-from edf_nrr.teachers import evaluating, scores_of
+from edf_nrr.teachers import scores_of
 from edf_nrr.cam import cam
 from edf_nrr.compdd import complexity
-from edf_nrr.cidd import CIDDConfig, as_scored, candidates, initialise, log_odds
+from edf_nrr.cidd import CIDDConfig, as_scored, candidates, crop_views, initialise, log_odds
 from edf_nrr.nrr import NRRConfig, _Refinement, refine
 from edf_nrr.baselines import SRE2L, rded as ours_rded, surest_crops
 

@@ -3,7 +3,6 @@ import ast,importlib,sys
 from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import MagicMock
-import torch._dynamo # asks which packages are there before some are made up
 
 def modules(
     path, # Checkout

@@ -37,7 +37,7 @@ def published(sre2l, syn, folder, teacher, student, batch_size):
     here = next(Path(sre2l).expanduser().glob('**/relabel_cifar.py'))
     ipc, = modules(here.parent, 'imagenet_ipc')
     ns = dict(torch=torch, np=np, F=F, nn=nn, transforms=transforms, ImageFolderIPC=ipc.ImageFolderIPC, device=str(syn.images.device), model_teacher=teacher, net=student)
-    args = ns['args'] = Namespace(syn_data_path=folder, ipc=int(syn.ipc), batch_size=batch_size, temperature=30)
+    ns['args'] = Namespace(syn_data_path=folder, ipc=int(syn.ipc), batch_size=batch_size, temperature=30)
     top = [o for o in ast.parse(here.read_text()).body if isinstance(o, ast.FunctionDef) and o.name=='mixup_data' or isinstance(o, ast.Assign) and ast.unparse(o.targets[0]) in ('transform_train', 'trainset', 'trainloader', 'loss_function_kl')]
     exec(compile(ast.Module(top, []), str(here), 'exec'), ns)
     ns['optimizer'] = torch.optim.AdamW(student.parameters(), lr=.001, weight_decay=.01)

@@ -13,7 +13,7 @@ from edf_nrr.basics import changed, versions, write_json
 from edf_nrr.files import parquet
 from edf_nrr.report import FULL, RANDOM
 from edf_nrr.compare import Protocol, compare
-from edf_nrr.methods import QUICK_PRESET, entries_of
+from edf_nrr.methods import QUICK_PRESET, Shared, entries_of
 
 CANDIDATES = ['convnet_d1_w16', 'convnet_d1_w64', 'convnet_d2_w16', 'convnet_d2_w32', 'convnet_d2_w64', 'convnet_d3_w16', 'convnet_d3_w32', 'convnet_d3_w64', 'convnet_bn_d2_w32', 'convnet_bn_d3_w32']
 PROTOCOL = Protocol(lrs=(.02,), soft_lrs=(.01,), checks=1)
@@ -30,10 +30,9 @@ def main(
 ):
     t0,runs = time.time(),Path(runs)
     data = parquet(path, size=16, n_train=10_000, n_test=2_000)
-    teacher = shared_teacher(data, QUICK_PRESET, runs)
-    entries = entries_of(['edf', 'nrr-dd'], data, ipc, teacher, QUICK_PRESET, runs, sets=1)
+    shared = Shared(data, QUICK_PRESET, runs)
     protocol = changed(PROTOCOL, full_steps=full_budget)
-    c = compare(data, entries, CANDIDATES, ['hard', 'own'], seeds, budget, protocol, runs, teacher)
+    c = compare(data, entries_of(['edf', 'nrr-dd'], shared, ipc, sets=1), CANDIDATES, ['hard', 'own'], seeds, budget, protocol, runs, shared.teacher)
     orders = [dict(c.agreement(m, col), method=m, labels=col) for m in c.methods for col in (['hard'] if m in (FULL, RANDOM) else ['hard', 'own'])]
     for o in orders: print(o['method'], o['labels'], 'rank correlations', [round(v, 2) for v in o['spearman']], 'regret', [round(100*v, 1) for v in o['regret']], f"{o['seconds_full']/o['seconds']:.1f} x less time")
     write_json(out, dict(command=f'python bench/selection.py PATH --seeds {seeds} --budget {budget} --full_budget {full_budget}', seconds=round(time.time()-t0, 1), versions=versions(), data=data.name, size=16, n_train=len(data.train), n_test=len(data.test),

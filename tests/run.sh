@@ -40,6 +40,9 @@ if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     fi
 else echo 'Not a git checkout: whether everything is committed was not checked.'; fi
 
+step 'no unused or undefined names'
+ruff check -q .
+
 failed=
 step 'every notebook, from top to bottom'
 # a process for each: nbdev_test's own workers run several, and what one imports (fastai changes Tensor) reaches the next

@@ -4,6 +4,7 @@ from configparser import ConfigParser
 from pathlib import Path
 import pytest
 from fastcore.docments import docments
+from style import AIMS,measure
 
 root = Path(__file__).resolve().parent.parent
 nbs = [o for o in sorted((root/'nbs').rglob('*.ipynb')) if not any(p[0] in '._' for p in o.relative_to(root).parts)]
@@ -17,7 +18,7 @@ def python(fn): return [o for o in cells(fn, 'code') if not re.search(r'^[!%]', 
 def default_exp(fn): return next((m[1] for o in cells(fn, 'code') if (m := re.search(r'^#\|\s*default_exp\s+(\S+)', o, re.M))), None)
 numbers = {name: fn.stem.split('_')[0] for fn in nbs if (name := default_exp(fn))}
 modules = sorted(numbers, key=numbers.get)
-library = [o for o in modules if o not in ('all', 'cli')]
+library = [o for o in modules if o not in ('all', 'cli', 'demo')]
 each_module = pytest.mark.parametrize('name', modules)
 
 # ---- notebooks ----
@@ -120,13 +121,45 @@ def test_names_unique():
         mod = importlib.import_module(f'edf_nrr.{name}')
         for k in mod.__all__: assert owner.setdefault(k, name)==name, f'`{k}` is in both {owner[k]} and {name}: `edf_nrr.all` would hide one'
 
-def test_all_has_everything():
-    everything = importlib.import_module('edf_nrr.all')
-    missing = set(library) - set(imported('all'))
-    assert not missing, f'99_all.ipynb does not import from {sorted(missing)}'
-    for name in library:
-        mod = importlib.import_module(f'edf_nrr.{name}')
-        assert not set(mod.__all__) - set(everything.__all__)
+def test_public_page():
+    "`edf_nrr.all` is a page that one can read"
+    names = importlib.import_module('edf_nrr.all').__all__
+    assert len(names)<=90 and len(set(names))==len(names), f'{len(names)} names'
+    public = {k for o in library for k in importlib.import_module(f'edf_nrr.{o}').__all__}
+    assert not set(names)-public, 'names that no module makes public'
+
+def private_imports(fn):
+    "Names with a leading underscore that a file takes from another module of the library"
+    mods = set()
+    for o in ast.walk(ast.parse(fn.read_text())):
+        if isinstance(o, ast.ImportFrom) and (o.level or (o.module or '').split('.')[0]=='edf_nrr'):
+            yield from (a.name for a in o.names if a.name[0]=='_' and a.name!='__version__')
+            mods |= {a.asname or a.name for a in o.names if a.name in modules}
+        if isinstance(o, ast.Import): mods |= {a.asname for a in o.names if a.name.startswith('edf_nrr.') and a.asname}
+        if isinstance(o, ast.Attribute) and isinstance(o.value, ast.Name) and o.value.id in mods and o.attr[0]=='_' and o.attr[:2]!='__': yield f'{o.value.id}.{o.attr}'
+
+def test_no_private_imports():
+    bad = {o.name: names for o in [*(root/'edf_nrr').glob('*.py'), *(root/'bench').glob('*.py')] if (names := list(private_imports(o)))}
+    assert not bad, f'private names of other modules: {bad}'
+
+@each_module
+def test_return_is_not_the_comment_of_kwargs(name):
+    "docments gives the comment of **kwargs to a return value that has none of its own"
+    mod,bad = importlib.import_module(f'edf_nrr.{name}'),[]
+    for k in mod.__all__:
+        o = getattr(mod, k)
+        if not inspect.isfunction(o) or getattr(o, '__module__', None)!=mod.__name__: continue
+        src = inspect.getsource(inspect.unwrap(o))
+        kw = re.search(r'^    \*\*\w+,? *# *(.*)$', src, re.M)
+        if kw and docments(inspect.unwrap(o)).get('return')==kw[1].strip(): bad.append(k)
+    assert not bad, f'{bad}: write a comment on the return value as well'
+
+@pytest.mark.parametrize('what', AIMS)
+def test_style(what):
+    "Loose bounds; python tests/style.py prints the numbers beside the aims"
+    aim,side = AIMS[what]
+    value = measure(root/'nbs')[what]
+    assert value<=1.15*aim if side=='<=' else value>=.95*aim, f'{what}: {value}, the aim is {side} {aim}'
 
 @pytest.mark.skipif(not (root/'nbs/40_cli.ipynb').exists(), reason='no notebook for the commands yet')
 def test_commands_resolve():
@@ -134,10 +167,17 @@ def test_commands_resolve():
         mod,fn = o.split('=')[1].split(':')
         assert callable(getattr(importlib.import_module(mod), fn, None)), f'{o}: no such function'
 
-heavy = 'fastai','fastprogress','fasthtml','sklearn','pandas','torchcam','IPython','nbdev','pyarrow'
+heavy = 'fastai','fastprogress','fasthtml','sklearn','pandas','torchcam','IPython','nbdev','pyarrow','scipy','torchvision','timm','matplotlib','torch._dynamo'
+
+def loaded(imports, heavy):
+    "Which of some packages a fresh process loads for some imports"
+    src = f'import sys,{imports}; print(*(o for o in {heavy!r} if o in sys.modules))'
+    return subprocess.run([sys.executable, '-c', src], capture_output=True, text=True, check=True, cwd=root).stdout.split()
 
 def test_light_imports():
-    names = [f'edf_nrr.{o}' for o in library if numbers[o]<'30']
-    src = f'import sys,{",".join(names)}; print(*(o for o in {heavy!r} if o in sys.modules))'
-    loaded = subprocess.run([sys.executable, '-c', src], capture_output=True, text=True, check=True, cwd=root).stdout.split()
-    assert not loaded, f'`import edf_nrr...` loads {loaded}: import them inside the function that needs them'
+    found = loaded('edf_nrr.all', heavy)
+    assert not found, f'`import edf_nrr.all` loads {found}: import them inside the function that needs them'
+
+def test_commands_answer_before_torch_is_loaded():
+    found = loaded('edf_nrr.cli', ('torch', *heavy))
+    assert not found, f'`dd_... --help` loads {found}: import them inside the commands'
