@@ -20,11 +20,29 @@ def test_help_names_every_option():
 def test_bad_input_is_one_line(tmp_path):
     for args in (('dd_experts', '--data', 'nowhere'), ('dd_experts', '--data', 'digits', '--path', tmp_path/'e', '--settings', 'epoch=3'), ('dd_experts', '--data', tmp_path),
                  ('dd_distill', '--data', 'digits', '--experts', tmp_path/'none'), ('dd_evaluate', tmp_path/'none.safetensors'),
-                 ('dd_distill', '--method', 'nrr', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors'), ('dd_export', tmp_path/'none.safetensors'), ('dd_export', tmp_path),
+                 ('dd_distill', '--method', 'nrr-dd', '--data', 'digits', '--path', tmp_path/'n', '--settings', 'epsilon=.5'), ('dd_relabel', tmp_path/'none.safetensors'), ('dd_export', tmp_path/'none.safetensors'), ('dd_export', tmp_path),
                  ('dd_compare', '--data', 'digits', '--methods', 'eddf'), ('dd_compare', '--data', 'digits', '--labels', 'best'), ('dd_compare', '--data', 'digits', '--settings', 'dm.iteration=3'), ('dd_compare', '--data', 'cifar10', '--quick', '--root', tmp_path),
                  ('dd_complexity', '--data', 'birds_hard', '--root', tmp_path), ('dd_complexity', '--data', 'digits', '--of', 'best', '--epochs', 1, '--path', tmp_path/'c')):
         err = dd(*args, ok=False).stderr
         assert 'Traceback' not in err and len(err.strip().splitlines())==1 and err.startswith(args[0]), err
+
+def test_distill_takes_every_method(tmp_path):
+    "Each method by its name, with the tiny settings of its registration"
+    from edf_nrr.methods import METHODS, parameters
+    dd('dd_experts', '--data', 'digits', '--path', tmp_path/'ex', '--settings', 'n=1,epochs=2,arch=convnet_d1_w8,lr=.1')
+    for name in ('mtt', 'dm', 'herding', 'rded'):
+        m = METHODS[name]
+        settings = ','.join(f'{k}={v}' for k,v in m.tiny.items())
+        teacher = ['--arch', 'convnet_bn_d1_w16', '--epochs', 2] if 'teacher' in parameters(m.make)[0] else []
+        out = dd('dd_distill', '--data', 'digits', '--method', name, '--ipc', 1, '--experts', tmp_path/'ex', '--path', tmp_path/name, '--settings', settings, *teacher).stdout
+        assert f'written to {tmp_path/name/"distilled.safetensors"}' in out and load_export(tmp_path/name/'images').ipc==1
+
+def test_a_method_of_ones_own(tmp_path):
+    (tmp_path/'mine.py').write_text("from edf_nrr.methods import method\nfrom edf_nrr.training import random_real\n\n@method('mine')\ndef mine(data, ipc, seed, k=1): return random_real(data, ipc, seed+k)\n")
+    dd('dd_distill', '--data', 'digits', '--method', 'mine', '--plugin', tmp_path/'mine.py', '--path', tmp_path/'m', '--ipc', 1, '--settings', 'k=3')
+    assert torch.equal(load_export(tmp_path/'m/distilled.safetensors').images.cpu(), random_real(digits(device='cpu'), 1, 3).images)
+    err = dd('dd_distill', '--data', 'digits', '--method', 'mine', ok=False).stderr
+    assert err.startswith('dd_distill: a method must be one of'), err
 
 def test_complexity_of_a_folder_prints_its_table(tmp_path):
     "A folder of images, of two classes that a network tells apart by their colour"
@@ -78,7 +96,7 @@ def cifar_folder(root):
 
 def test_compare_writes_a_report_and_goes_on(tmp_path):
     cifar_folder(tmp_path)
-    few = 'n_train=800,n_test=100,arch=convnet_d1_w8,teacher.arch=convnet_bn_d1_w16,teacher.epochs=15,teacher.augment=none,dm.arch=convnet_d1_w8,dm.iterations=3,nrr.iterations=3'
+    few = 'n_train=800,n_test=100,arch=convnet_d1_w8,teacher.arch=convnet_bn_d1_w16,teacher.epochs=15,teacher.augment=none,dm.arch=convnet_d1_w8,dm.iterations=3,nrr-dd.iterations=3'
     args = 'dd_compare','--data','cifar10','--root',tmp_path,'--ipc',1,'--quick','--no_flip','--methods','dm,rded,nrr-dd','--seeds',2,'--budget',6,'--path',tmp_path/'c','--settings',few
     out = dd(*args).stdout
     assert 'cifar10: 800 training and 100 test images, 3x16x16' in out
