@@ -15,7 +15,7 @@ from fastcore.script import call_parse
 from keep import kept_teacher
 from edf_nrr.basics import progress, read_json, rng, write_json, write_results
 from edf_nrr.data import ImageData, Split, held_out
-from edf_nrr.datasets import _background, _digit_pixels, _paint, _strokes
+from edf_nrr.datasets import digit_pixels, digit_strokes, paint_digits, photo_background
 from edf_nrr.files import parquet
 from edf_nrr.training import accuracy, random_real
 from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views
@@ -28,18 +28,18 @@ def _pairs(n, pool, test, size, side, seed):
     for i in range(0, n, 500):
         g,y = rng(seed, 'pairs', 'test' if test else 'train', i),torch.arange(i, min(i+500, n))%100
         u = torch.rand(len(y), 27, generator=g)
-        x = _background(u[:,:9], size, test)
+        x = photo_background(u[:,:9], size, test)
         for j,c in enumerate((y//10, y%10)):
             v = u[:,9*j+9:9*j+18]
             digit = torch.stack([pool[a][int(b*len(pool[a]))] for a,b in zip(c.tolist(), v[:,0])])
             place = torch.stack([v[:,1], torch.full_like(v[:,1], .99*j)], 1)
-            x = _paint(x, _strokes(digit, place, side, size), v[:,2:8])
+            x = paint_digits(x, digit_strokes(digit, place, side, size), v[:,2:8])
         xs.append((x*255).round().byte()); ys.append(y)
     return Split(torch.cat(xs), torch.cat(ys))
 
 def cluttered_pairs(n_train, n_test, size=20, side=10, seed=0):
     "Two real digits upon a real photograph: classes 00 to 99; no writer and no photograph is in both splits"
-    p,y = _digit_pixels()
+    p,y = digit_pixels()
     pools = [[p[i][y[i]==c] for c in range(10)] for i in held_out(y, .3, 0)]
     splits = [_pairs(n, o, t, size, side, seed) for n,o,t in zip((n_train, n_test), pools, (False, True))]
     return ImageData(*splits, [f'{i:02d}' for i in range(100)], name='cluttered pairs of digits', device='cpu')

@@ -3,14 +3,14 @@
     python bench/students.py
 
 The two take turns in one process, freed memory kept throughout as `evaluate` does; the ratio is of their seconds, so below 1 means that one program is faster.
-`chosen` says what `evaluate` takes by itself (`training._together`).
+`chosen` says what `evaluate` takes by itself (`training.faster_together`).
 """
 import time
 import torch
 from fastcore.script import call_parse
 from edf_nrr.basics import default_device, kept_memory, rng, versions, write_json
 from edf_nrr.core import Distilled, Normalize
-from edf_nrr.training import Recipe, _together, train_student, train_students
+from edf_nrr.training import Recipe, faster_together, train_student, train_students
 
 def problem(ipc, size, device):
     "Noise with labels: time does not depend on what the pixels show"
@@ -38,7 +38,7 @@ def race(arch, size, ipc, n, rounds, device):
         times = [(seconds(one, device), seconds(many, device)) for _ in range(rounds)]
     ratios = sorted(a/b for a,b in times)
     row = dict(arch=arch, size=size, ipc=ipc, students=n, values_a_batch=min(len(syn), recipe.batch_size)*syn.images[0].numel(), ratio_median=ratios[rounds//2], ratio_min=ratios[0], ratio_max=ratios[-1],
-               seconds_together=min(a for a,_ in times), chosen='together' if _together(syn, recipe, range(n)) else 'one by one')
+               seconds_together=min(a for a,_ in times), chosen='together' if faster_together(syn, recipe, n) else 'one by one')
     print(f'{arch:>16} {size}px IPC {ipc:2}, {n:2} students: together/one by one {ratios[rounds//2]:.2f} ({ratios[0]:.2f}..{ratios[-1]:.2f}), chosen: {row["chosen"]}', flush=True)
     return row
 

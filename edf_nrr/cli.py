@@ -105,7 +105,7 @@ def shared_for(
 ): # `Shared`
     "What a command gives to a method"
     from edf_nrr.basics import changed
-    from edf_nrr.methods import QUICK_PRESET,Shared
+    from edf_nrr.methods import QUICK_PRESET, Shared
     preset = changed(QUICK_PRESET, teacher=dict(arch=arch, epochs=epochs), **changes)
     return Shared(real, preset, path, teacher=given_teacher(teacher, real.device))
 

@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, grad_and_value
 from .basics import free_memory
 from .models import param_shapes, unflatten
 
+
 # %% ../nbs/11_matching.ipynb #807a8202
 def soft_cross_entropy(
     out, # (B,K) logits of the network

@@ -18,6 +18,7 @@ from .data import ImageData
 from .models import create_model, param_shapes, unflatten
 from .augment import DSA
 
+
 # %% ../nbs/10_trajectory.ipynb #204f0d1b
 def gsam_gradient(
     loss_grad, # Function: list of tensors (parameters) -> list of their gradients

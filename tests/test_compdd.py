@@ -1,4 +1,4 @@
-"ImageNet folders as they lie on disks, class lists that must agree, scores of streamed and interrupted data; formulas are in nbs/06_complexity.ipynb"
+"ImageNet folders as they lie on disks, class lists that must agree, scores of streamed and interrupted data; formulas are in nbs/06_compdd.ipynb"
 import pytest, torch
 from PIL import Image
 from torch import nn
@@ -170,7 +170,7 @@ def test_finished_scores_are_not_computed_again(tmp_path, net):
     assert torch.equal(again.scores, ref.scores) and again.about==ref.about
 
 def test_bad_arguments(net):
-    for bad,says in ((dict(of='best'), 'predicted'), (dict(threshold=0), r'\(0,1\]'), (dict(threshold=50), r'\(0,1\]'), (dict(split='val'), "split is one of train, test, not 'val'"), (dict(method='scorecam'), "gradcam.*not 'scorecam'")):
+    for bad,says in ((dict(of='best'), 'predicted'), (dict(threshold=0), r'\(0,1\]'), (dict(threshold=50), r'\(0,1\]'), (dict(split='val'), "split must be one of .'train', 'test'., got 'val'"), (dict(method='scorecam'), "gradcam.*got 'scorecam'")):
         with pytest.raises(ValueError, match=says): complexity(coloured(), net, **bad)
 
 # ---- subsets of one's own

@@ -173,12 +173,12 @@ def test_killed(syn, tmp_path):
         src = f"""import os,signal
 from edf_nrr import export as ex
 from edf_nrr.core import Distilled
-n,f = [0],ex._encoded
+n,f = [0],ex.encode_image
 def dies(*a):
     n[0] += 1
     if n[0]==60: os.kill(os.getpid(), signal.SIGKILL)
     return f(*a)
-ex._encoded = dies
+ex.encode_image = dies
 Distilled.load({str(tmp_path/'s.safetensors')!r}).export({str(tmp_path/place)!r})"""
         assert subprocess.run([sys.executable, '-c', src]).returncode==-signal.SIGKILL
     assert not (tmp_path/'none').exists() and len(load_export(tmp_path/'earlier'))==50

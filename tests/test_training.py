@@ -1,8 +1,10 @@
 "Teachers, students and their evaluation: faults and promises"
 import pytest, torch
-from edf_nrr.basics import changed
+from edf_nrr.basics import changed, save_tensors
 from edf_nrr.core import Distilled
 from edf_nrr.datasets import digits
+from edf_nrr.models import create_model
+from edf_nrr.teachers import load_teacher, save_teacher, teacher_note
 from edf_nrr.augment import DSA
 from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
 from edf_nrr.training import student_arch, train_student, train_teacher, tune_lr
@@ -21,8 +23,8 @@ def test_students_do_not_touch_the_global_seed(data):
 def test_pairing(data):
     "Student s of one set starts from the weights, and sees the order and views, of student s of another"
     real = random_real(data, 2)
-    twin = Distilled(real.images.clone(), real.labels, real.classes, real.norm)
-    assert evaluate(real, data, 'convnet_d1_w8', 2, SHORT).last==evaluate(twin, data, 'convnet_d1_w8', 2, SHORT).last
+    copy = Distilled(real.images.clone(), real.labels, real.classes, real.norm)
+    assert evaluate(real, data, 'convnet_d1_w8', 2, SHORT).last==evaluate(copy, data, 'convnet_d1_w8', 2, SHORT).last
 
 def test_seeds_are_students(data):
     real = random_real(data, 2)
@@ -44,6 +46,25 @@ def test_class_order_must_agree(data):
     real = random_real(data, 1)
     other = Distilled(real.images, real.labels, real.classes[::-1], real.norm)
     with pytest.raises(ValueError, match='order and names'): evaluate(other, data, 'convnet_d1_w8', 1, SHORT)
+    assert 0<=evaluate(other, data.only(other.classes), 'convnet_d1_w8', 1, SHORT).mean<=1
+
+def test_teachers_in_files(data, tmp_path):
+    def nameless(n, s, c): return create_model('convnet_bn_d2_w16', n, s, c)
+    named,unnamed = [train_teacher(data, o, 1, 1e-2, show=False) for o in ('convnet_bn_d2_w16', nameless)]
+    assert teacher_note(named)==dict(arch='convnet_bn_d2_w16', accuracy=named.accuracy)
+    assert teacher_note(unnamed)==dict(accuracy=unnamed.accuracy)
+    save_teacher(named, tmp_path/'t.safetensors')
+    assert teacher_note(load_teacher(tmp_path/'t.safetensors'))==teacher_note(named)
+    with pytest.raises(ValueError, match='model_names'): save_teacher(unnamed, tmp_path/'n.safetensors')
+    save_tensors(tmp_path/'s.safetensors', dict(a=torch.zeros(1)), dict(what='Distilled'))
+    with pytest.raises(ValueError, match='Distilled, not a teacher'): load_teacher(tmp_path/'s.safetensors')
+
+def test_accuracy_leaves_every_mode(data):
+    net = create_model('convnet_bn_d1_w8', 10, data.size, data.channels)
+    net.features[1].eval()
+    modes = [m.training for m in net.modules()]
+    accuracy(net, data)
+    assert modes==[m.training for m in net.modules()]
 
 def test_tuning_never_sees_the_test_images(data, monkeypatch):
     import edf_nrr.training as t
