@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 import scipy.ndimage, torch, torch.nn.functional as F
 from fastcore.script import call_parse
-import edf_nrr.core as core, edf_nrr.trajectory as trajectory
+import edf_nrr.basics as basics, edf_nrr.trajectory as trajectory
 from edf_nrr.basics import changed, kept_memory, versions, write_json
 from edf_nrr.data import ImageData
 from edf_nrr.files import parquet
@@ -65,7 +65,7 @@ def reference(f, data, cfg, test, folder):
     with copies, contextlib.redirect_stdout(io.StringIO()): f(data, cfg, test, folder)
 
 def ours(data, cfg, keeps, folder):
-    with contextlib.nullcontext() if keeps else patch.object(core, '_glibc', lambda: (None, None)): record_experts(data, folder, cfg, show=False)
+    with contextlib.nullcontext() if keeps else patch.object(basics, 'glibc_calls', lambda: (None, None)): record_experts(data, folder, cfg, show=False)
 
 def bare(data, cfg, folder):
     "Only the passes through the network that the steps need: no order, no augmentation, no steps, nothing kept"
@@ -114,8 +114,8 @@ def step_difference(data, cfg, dtype):
 
 def once_compiled():
     "In a recording of a hundred experts the network is compiled once; so here"
-    made,new = {},trajectory._forward
-    trajectory._forward = lambda net, cfg: made.setdefault((cfg.amp, cfg.compile), new(net, cfg))
+    made,new = {},trajectory.expert_forward
+    trajectory.expert_forward = lambda net, cfg: made.setdefault((cfg.amp, cfg.compile), new(net, cfg))
 
 def compete(data, cfg, edf, rounds):
     "Rows of all contestants of one kind of step"

@@ -18,7 +18,6 @@ from .edf import EDFConfig, VARIANTS, distill
 from .cidd import CIDDConfig, as_scored, assemble, crop_views, log_odds, pool_rows
 from .nrr import NRRConfig, refine
 
-
 # %% ../nbs/30_baselines.ipynb #6e35305e
 def _first(gain, scale, taken):
     "The first position of the largest `gain` that is not taken; what differs by rounding is equal"

@@ -16,7 +16,6 @@ from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
 from .cam import cam, cam_methods
 
-
 # %% ../nbs/20_cidd.ipynb #507a6e56
 @dataclasses.dataclass(frozen=True)
 class CIDDConfig:

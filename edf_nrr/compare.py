@@ -24,7 +24,6 @@ from .dbr import Labels, StudentLoss, distilled_id, index_dtype, label_views, re
 from .dbr import train_from_labels
 from .report import Comparison, FULL, RANDOM
 
-
 # %% ../nbs/31_compare.ipynb #10488ec3
 @dataclasses.dataclass(frozen=True)
 class Entry:

@@ -5,26 +5,26 @@
 # %% auto #0
 __all__ = ['dae_weights', 'DAE']
 
-# %% ../nbs/13_dae.ipynb #26d1bd46
+# %% ../nbs/13_dae.ipynb #587b133e
 import torch
+from fastcore.basics import patch
 from .basics import rng
 from .teachers import match_classes
 from .cam import cam
 
-
-# %% ../nbs/13_dae.ipynb #6897205a
+# %% ../nbs/13_dae.ipynb #875f99ef
 def dae_weights(
     maps, # (N,H,W) activation maps in [0,1]
     beta:float=1., # Enhancement, the paper uses 1 to 2
-    threshold:float=None # Fixed threshold in [0,1]; None: the mean of each map
+    threshold:float=None # Fixed threshold in [0,1], None for the mean of each map
 )->torch.Tensor: # (N,1,H,W), to multiply image gradients with
     "Pixel weights: 1 below the threshold, `beta` + map from there on (EDF, eq. 5)"
     level = maps.mean((1, 2), keepdim=True) if threshold is None else threshold
     return torch.where(maps<level, 1., beta+maps)[:,None]
 
-# %% ../nbs/13_dae.ipynb #96bcbc45
+# %% ../nbs/13_dae.ipynb #e133e83c
 class DAE:
-    "Pixel weights for synthetic images, refreshed every `interval` iterations"
+    "Pixel weights for synthetic images, refreshed every `interval` iterations: a value for `weigh`"
     def __init__(self,
         model, # Network that is asked where it looks, in eval mode
         beta:float=1., # Enhancement
@@ -33,27 +33,35 @@ class DAE:
         layer=None, # Layer of the map, see `cam`
         threshold:float=None, # See `dae_weights`
         seed:int=0, # Fixes the noise of Smooth Grad-CAM++
-        classes=None # Names of the classes that labels number; None: the network's own outputs
+        classes=None # Class names in the order of the labels, None for the network's own
     ):
         if not beta>0: raise ValueError(f'beta must be positive, the paper uses 1 to 2, got {beta}')
         if interval<1: raise ValueError(f'interval must be at least one iteration, got {interval}')
-        self.model,self.beta,self.interval,self.method,self.layer,self.threshold,self.seed = model,beta,interval,method,layer,threshold,seed
-        self.own,self.weights = None if classes is None else match_classes(model, classes),None
-    def maps(self,
-        images, # (N,C,H,W) in the model's input space
-        classes, # (N,) class indices
-        it:int=0 # Iteration, for the noise
-    )->torch.Tensor: # (N,H,W) in [0,1]
-        "Activation maps of the images for their classes"
-        noise = dict(generator=rng(self.seed, 'cam', it)) if self.method=='smoothgradcam++' else {}
-        if self.own is not None: classes = self.own[classes.cpu()]
-        return cam(self.model, images.detach(), classes, method=self.method, layer=self.layer, **noise)
-    def __call__(self,
-        images, # (N,C,H,W) synthetic images
-        classes, # (N,) their classes
-        it:int # Iteration
-    )->torch.Tensor: # (N,1,H,W)
-        "Weights at iteration `it`, from new maps when they are due"
-        if self.weights is None or it%self.interval==0:
-            self.weights = dae_weights(self.maps(images, classes, it), self.beta, self.threshold)
-        return self.weights
+        self.model,self.method,self.layer,self.seed = model,method,layer,seed
+        self.beta,self.interval,self.threshold = beta,interval,threshold
+        self.own = None if classes is None else match_classes(model, classes)
+        self.weights = None
+
+# %% ../nbs/13_dae.ipynb #94f17e9f
+@patch
+def maps(self:DAE,
+    images, # (N,C,H,W) in the model's input space
+    classes, # (N,) class indices
+    it:int=0 # Iteration, for the noise
+)->torch.Tensor: # (N,H,W) in [0,1]
+    "Activation maps of the images for their classes"
+    noise = dict(generator=rng(self.seed, 'cam', it)) if self.method=='smoothgradcam++' else {}
+    if self.own is not None: classes = self.own[classes.cpu()]
+    return cam(self.model, images.detach(), classes, method=self.method, layer=self.layer, **noise)
+
+# %% ../nbs/13_dae.ipynb #9b398475
+@patch
+def __call__(self:DAE,
+    images, # (N,C,H,W) synthetic images
+    classes, # (N,) their classes
+    it:int # Iteration
+)->torch.Tensor: # (N,1,H,W)
+    "Weights at iteration `it`, from new maps when they are due"
+    if self.weights is None or it%self.interval==0:
+        self.weights = dae_weights(self.maps(images, classes, it), self.beta, self.threshold)
+    return self.weights

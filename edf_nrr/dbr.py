@@ -21,7 +21,6 @@ from .augment import Views, cutmix_apply
 from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
 from .training import new_student, student_arch, student_lr, test_tensors
 
-
 # %% ../nbs/22_dbr.ipynb #3f7f47cd
 def label_views(
     syn:Distilled, # A distilled set

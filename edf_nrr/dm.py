@@ -21,7 +21,6 @@ from .cam import cam_methods
 from .cpd import cpd
 from .dae import DAE
 
-
 # %% ../nbs/30a_dm.ipynb #b6f28e04
 def mean_gap(
     real, # (K,F) mean features of the real images of each class

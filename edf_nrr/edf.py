@@ -23,7 +23,6 @@ from .matching import graphs_that_fit, unrolled_gradient
 from .cpd import cpd
 from .dae import DAE
 
-
 # %% ../nbs/14_edf.ipynb #276765a9
 @dataclasses.dataclass(frozen=True)
 class EDFConfig:

@@ -19,7 +19,6 @@ from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
 from .cam import cam, cam_methods
 
-
 # %% ../nbs/21_nrr.ipynb #136db7df
 MASKS = ['soft', 'scaled', 'binary', 'critical', 'none']
 _all_ = ['MASKS']

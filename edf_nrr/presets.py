@@ -9,7 +9,6 @@ __all__ = ['preset']
 from .basics import changed
 from .edf import EDFConfig
 
-
 # %% ../nbs/14a_presets.ipynb #f467d22e
 _columns = 'data ipc arch syn_steps expert_epochs lr_img lr_y lr_lr batch_syn loss_threshold min_start_epoch initial_max_start_epoch max_start_epoch expand_until zca cam_interval alpha cam_threshold beta cam_layer'.split()
 _edf_small = """cifar10 1 convnet_d5 40 2 10000 5 1e-07 1000 1.5 0 - 4 - Y - 0 - - -

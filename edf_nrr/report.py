@@ -13,7 +13,6 @@ from fastcore.basics import patch
 from .basics import atomic_write, mean_ci, read_json, write_json
 from .core import contact_sheet
 
-
 # %% ../nbs/30b_report.ipynb #3bafe080
 def _score(a): return (np.exp(a)-np.exp(-1))/(np.exp(1)-np.exp(-1))
 
