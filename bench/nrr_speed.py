@@ -23,8 +23,14 @@ from edf_nrr.teachers import scores_of
 from edf_nrr.cam import cam
 from edf_nrr.compdd import complexity
 from edf_nrr.cidd import CIDDConfig, as_scored, candidates, crop_views, initialise, log_odds
-from edf_nrr.nrr import NRRConfig, _Refinement, refine
+from edf_nrr.nrr import NRRConfig, Refinement, refine
 from edf_nrr.baselines import SRE2L, rded as ours_rded, surest_crops
+<<<<<<< ours
+
+=======
+
+>>>>>>> theirs
+
 
 IMAGENET,CIFAR = Normalize([.485, .456, .406], [.229, .224, .225]),Normalize([.4914, .4822, .4465], [.2023, .1994, .2010]) # of RDED's and of SRe2L's code
 
@@ -176,7 +182,7 @@ def refinement(arch, device, sre2l, n, iterations, rounds):
         for _ in range(iterations): torch.autograd.grad(F.cross_entropy(net(a := x.clone().requires_grad_()), y), a)
     @torch.no_grad()
     def released():
-        job = _Refinement(start, net, cfg, None)
+        job = Refinement(start, net, cfg, None)
         for _ in range(iterations): job.step()
     def kept(f):
         with kept_memory(): f()

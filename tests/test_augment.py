@@ -2,7 +2,6 @@
 import random
 import numpy as np
 import pytest,torch
-import torch.nn.functional as F
 from edf_nrr.basics import rng
 from edf_nrr.augment import *
 

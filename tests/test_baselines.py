@@ -1,9 +1,8 @@
 "The baselines beyond what their notebook shows"
-import pytest, torch, torch.nn.functional as F
+import pytest, torch
 from edf_nrr.baselines import SRE2L, datm, farthest, herd, herding, k_center, mtt, rded, sre2l
 from edf_nrr.baselines import surest_crops
 from edf_nrr.basics import rng
-from edf_nrr.core import Distilled
 from edf_nrr.data import ImageData, Split
 from edf_nrr.datasets import cluttered_digits
 from edf_nrr.edf import EDFConfig, VARIANTS, distill
@@ -56,7 +55,7 @@ def test_sre2l_starts_from_noise_and_resumes(data, teacher, tmp_path):
     assert torch.equal(start.images, torch.randn(20, data.channels, 16, 16, generator=rng(3, 'sre2l', 'noise')))
     whole = sre2l(data, teacher, 2, iterations=6, save_every=2, show=False)
     class Stop(Exception): pass
-    from edf_nrr.nrr import _Refinement
+    from edf_nrr.nrr import Refinement as _Refinement
     step,count = _Refinement.step,[0]
     def dies(self):
         if count[0]==5: raise Stop

@@ -66,7 +66,7 @@ def test_too_few_correct_crops_name_the_class(data, teacher):
         classes = data.classes
         def __init__(self): super().__init__(); self.net = teacher
         def forward(self, x): return self.net(x)-1e3*torch.eye(10)[0]
-    with pytest.raises(ValueError, match="0 crops of class '0' right, 2 are needed"): initialise(data, Stubborn(), 2, ANY, require_correct=True)
+    with pytest.raises(ValueError, match="0 crops of class '0' correctly, 2 are needed"): initialise(data, Stubborn(), 2, ANY, require_correct=True)
 
 @pytest.mark.parametrize('change,match', [(dict(ipc=0), 'ipc'), (dict(batch_size=0), 'batch_size'), (dict(keep=2), 'keep=2'), (dict(pool=2), 'pool=2'),
                                           (dict(tiles=3), '1, 4, 9'), (dict(scoring='padded'), 'zero-padded'), (dict(selects='low'), 'select'),

@@ -1,7 +1,7 @@
 "The commands as a person calls them"
 import json,subprocess,sys
 from pathlib import Path
-import pytest,torch
+import torch
 from PIL import Image
 from edf_nrr.datasets import digits
 from edf_nrr.export import load_export

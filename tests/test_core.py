@@ -1,8 +1,7 @@
 "Files, runs and distilled sets: faults"
-import json,os,struct
-from pathlib import Path
+import json,os
 import pytest, torch
-from edf_nrr.basics import Run, atomic_write, load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.basics import Run, load_tensors, mean_ci, rng, save_tensors, write_json
 from edf_nrr.core import Distilled, Normalize, ZCA
 
 def small(**kw):

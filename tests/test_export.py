@@ -1,6 +1,5 @@
 "Exports as other tools use them: they train from the files, and half of an export is none"
 import json,os,signal,subprocess,sys
-from pathlib import Path
 import numpy as np, pytest, torch, torch.nn.functional as F
 from PIL import Image
 from edf_nrr.basics import rng
@@ -41,7 +40,6 @@ def fit(model, batches, epochs=40):
 # ---- others train from the files ----
 @pytest.mark.parametrize('format', ['png', 'webp'])
 def test_fastai_learns_from_the_folder(data, syn, tmp_path, format):
-    import fastai.callback.progress
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
     from fastai.vision.data import ImageDataLoaders

@@ -2,10 +2,8 @@
 import subprocess,sys
 from pathlib import Path
 import pytest, torch
-from edf_nrr.basics import kept_memory, rng
 from edf_nrr.models import create_model, flatten_params
-from edf_nrr.matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
-from edf_nrr.matching import unrolled_gradient
+from edf_nrr.matching import CompiledStep
 
 PEAK = '''
 import sys, torch

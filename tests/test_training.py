@@ -7,7 +7,7 @@ from edf_nrr.models import create_model
 from edf_nrr.teachers import load_teacher, save_teacher, teacher_note
 from edf_nrr.augment import DSA
 from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
-from edf_nrr.training import student_arch, train_student, train_teacher, tune_lr
+from edf_nrr.training import train_student, train_teacher, tune_lr
 
 SHORT = Recipe(epochs=4, lr=.05, augment=DSA('crop_rotate'))
 

@@ -1,6 +1,5 @@
 "Recording experts: what a notebook cell should not carry"
 import os,shutil,signal,subprocess,sys,time
-from pathlib import Path
 import pytest, torch
 from edf_nrr.augment import DSA
 from edf_nrr.basics import changed, read_json, write_json
