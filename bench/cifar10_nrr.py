@@ -27,8 +27,8 @@ from edf_nrr.augment import DSA
 from edf_nrr.training import accuracy, random_real
 from edf_nrr.cidd import CIDDConfig, initialise
 from edf_nrr.nrr import NRRConfig, refine
-from edf_nrr.dbr import LABEL_PRESETS, StudentLoss, label_views, labels_recipe, relabel
-from edf_nrr.dbr import train_from_labels
+from edf_nrr.dbr import StudentLoss, label_views, labels_recipe, relabel, train_from_labels
+from edf_nrr.codes import LABEL_PRESETS
 from edf_nrr.baselines import SRE2L, rded, sre2l
 
 SMALL,BIG = 'convnet_bn_w64','resnet18_cifar'

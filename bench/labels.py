@@ -18,8 +18,9 @@ from edf_nrr.data import ImageData, Split, held_out
 from edf_nrr.datasets import digit_pixels, digit_strokes, paint_digits, photo_background
 from edf_nrr.files import parquet
 from edf_nrr.training import accuracy, random_real
-from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, fit_code, label_views
+from edf_nrr.dbr import Labels, StudentLoss, distilled_id, evaluate_labels, label_views
 from edf_nrr.dbr import labels_recipe, mixed_views, pack_distances, unpack_distances, view_label
+from edf_nrr.codes import fit_code
 
 # ---- pairs of digits over clutter ----
 def _pairs(n, pool, test, size, side, seed):

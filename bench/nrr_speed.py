@@ -25,11 +25,6 @@ from edf_nrr.compdd import complexity
 from edf_nrr.cidd import CIDDConfig, as_scored, candidates, crop_views, initialise, log_odds
 from edf_nrr.nrr import NRRConfig, Refinement, refine
 from edf_nrr.baselines import SRE2L, rded as ours_rded, surest_crops
-<<<<<<< ours
-
-=======
-
->>>>>>> theirs
 
 
 IMAGENET,CIFAR = Normalize([.485, .456, .406], [.229, .224, .225]),Normalize([.4914, .4822, .4465], [.2023, .1994, .2010]) # of RDED's and of SRe2L's code

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F, torchvision.transforms as transforms
+import edf_nrr.codes # noqa: F401, adds the labels topk and components
 from fastcore.script import call_parse
 from PIL import Image
 from edf_nrr.basics import kept_memory, versions, write_json

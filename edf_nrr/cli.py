@@ -163,7 +163,7 @@ def dd_relabel(
     "Ask a teacher about every view of a distilled set, and keep the answers"
     from edf_nrr.basics import default_device
     from edf_nrr.core import Distilled, same_space
-    from edf_nrr.dbr import LABEL_PRESETS
+    from edf_nrr.codes import LABEL_PRESETS
     from edf_nrr.dbr import label_views, relabel
     from edf_nrr.teachers import load_teacher
     here,dev = Path(distilled).parent,default_device()

@@ -23,7 +23,8 @@ from .dae import DAE
 from .edf import EDFConfig, compare_matching
 from .cidd import CIDDConfig, initialise
 from .nrr import NRRConfig, nrr_mask, refine
-from .dbr import LABEL_PRESETS, evaluate_labels, label_views, labels_recipe, relabel
+from .dbr import evaluate_labels, label_views, labels_recipe, relabel
+from .codes import LABEL_PRESETS
 from .baselines import rded
 
 # %% ../nbs/39_demo.ipynb #0af67d8c

@@ -13,7 +13,6 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .basics import atomic_write, markdown_table, mean_ci, one_of, read_json, write_json
 from .core import contact_sheet
-from .checks import same
 
 # %% ../nbs/30b_report.ipynb #a9e62bd8
 RANDOM,FULL = 'random real','full data' # Rows that every comparison has

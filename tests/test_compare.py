@@ -2,7 +2,7 @@
 import json,signal,subprocess,sys,textwrap
 import numpy as np, pytest, torch
 from edf_nrr.report import Comparison
-from edf_nrr.compare import COLUMNS, CROSS, Entry, Protocol, compare, everything, teach
+from edf_nrr.compare import COLUMNS, CROSS, Entry, Protocol, compare, everything, train_and_test
 from edf_nrr.core import Distilled
 from edf_nrr.datasets import digits
 from edf_nrr.dbr import label_views, relabel
@@ -26,21 +26,21 @@ SCRIPT = textwrap.dedent('''
     from edf_nrr.datasets import digits
     from edf_nrr.training import random_real
     data,left = digits(device='cpu'),int(sys.argv[2])
-    taught = C.teach
-    def teach(*args, **kwargs):
+    train = C.train_and_test
+    def counted(*args, **kwargs):
         global left
         if left==0: os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
-        print('taught', flush=True)
-        return taught(*args, **kwargs)
-    C.teach = teach
+        print('trained', flush=True)
+        return train(*args, **kwargs)
+    C.train_and_test = counted
     P = C.Protocol(batch_size=16, lrs=(.02, .05), augment=None, checks=2)
     C.compare(data, {'a': lambda s: random_real(data, 1, s+50), 'b': lambda s: random_real(data, 1, s+90)}, 'convnet_d1_w8', ['hard'], 2, 10, P, sys.argv[1], show=False).save(sys.argv[1]+'/c.json')
 ''')
 
 def run(path, left):
     r = subprocess.run([sys.executable, '-c', SCRIPT, str(path), str(left)], capture_output=True, text=True)
-    return r.returncode,r.stdout.count('taught'),r.stderr
+    return r.returncode,r.stdout.count('trained'),r.stderr
 
 def test_killed_goes_on_and_ends_with_the_same_rows(tmp_path):
     code,all_of,err = run(tmp_path/'whole', -1)
@@ -54,21 +54,21 @@ def test_killed_goes_on_and_ends_with_the_same_rows(tmp_path):
     a,b = (Comparison.load(tmp_path/o/'c.json') for o in ('whole', 'killed'))
     assert without_times(a.rows)==without_times(b.rows)
 
-def test_more_seeds_entries_and_columns_teach_only_those(data, teacher, tmp_path, monkeypatch):
+def test_more_seeds_entries_and_columns_train_only_those(data, teacher, tmp_path, monkeypatch):
     import edf_nrr.compare as C
     calls = []
-    monkeypatch.setattr(C, 'teach', lambda *a, **k: (calls.append(1), teach(*a, **k))[1])
+    monkeypatch.setattr(C, 'train_and_test', lambda *a, **k: (calls.append(1), train_and_test(*a, **k))[1])
     e = {'a': lambda s: random_real(data, 1, s+50)}
     def go(entries=e, columns=('hard',), seeds=2): calls.clear(); return compare(data, dict(entries), ARCH, columns, seeds, 6, P, tmp_path, teacher, full=False, show=False),len(calls)
     first,n = go(); assert n==4
     assert go()[1]==0
     again,n = go(seeds=[1, 0, 5]); assert n==2
     assert again['a','hard']['accuracy'][:2]==first['a','hard']['accuracy'][::-1]
-    assert go(columns=('hard', 'plain'))[1]==0 # without augmentation both are one lesson
+    assert go(columns=('hard', 'plain'))[1]==0 # without augmentation both are one recipe
     assert go(columns=('hard', 'soft'))[1]==4
     other = train_teacher(data, 'convnet_bn_d1_w8', epochs=4, lr=1e-2, augment=None, show=False)
     calls.clear(); compare(data, dict(e), ARCH, ['hard', 'soft'], 2, 6, P, tmp_path, other, full=False, show=False)
-    assert len(calls)==4 # what another teacher says is another lesson
+    assert len(calls)==4 # what another teacher says is another recipe
     assert go(entries=e | {'b': lambda s: random_real(data, 1, s+70)})[1]==2
 
 def test_other_networks(data, teacher):
@@ -83,10 +83,10 @@ def test_finished_labels(data, teacher, monkeypatch):
     labels = relabel(syn, teacher, 'topk', epochs=10, views=label_views(syn, 0, flip=0.), k=3, show=False)
     c = compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 20, P, teacher=teacher, full=False, show=False)
     assert c['mine','own']['bytes']==20*64*1+labels.nbytes # digits come back from eight bits
-    twin = random_real(data, 2, 1)
-    like = relabel(twin, teacher, 'topk', epochs=10, views=label_views(twin, 1, flip=0.), k=3, show=False)
+    matched = random_real(data, 2, 1)
+    like = relabel(matched, teacher, 'topk', epochs=10, views=label_views(matched, 1, flip=0.), k=3, show=False)
     from edf_nrr.dbr import evaluate_labels, labels_recipe
-    by_hand = evaluate_labels(twin, like, data, ARCH, [1], labels_recipe(twin, 10, batch_size=16, lr=.02))
+    by_hand = evaluate_labels(matched, like, data, ARCH, [1], labels_recipe(matched, 10, batch_size=16, lr=.02))
     assert c['mine','own']['random'][1]==by_hand.last[0]
     monkeypatch.setattr('edf_nrr.compare.train_teacher', lambda *args, **kwargs: teacher)
     alone = compare(data, {'mine': (syn, labels)}, ARCH, ['own'], 2, 20, P, full=False, show=False) # random real images need a teacher too
@@ -103,7 +103,7 @@ def test_sets_of_different_size_have_their_own_random_row(data):
 def test_learning_rate_of_all_images_is_judged_by_unseen_ones(data, monkeypatch):
     import edf_nrr.compare as C
     seen = []
-    monkeypatch.setattr(C, 'teach', lambda syn, lesson, d, *a, **k: (seen.append((len(syn), len(d.test))), teach(syn, lesson, d, *a, **k))[1])
+    monkeypatch.setattr(C, 'train_and_test', lambda syn, how, d, *a, **k: (seen.append((len(syn), len(d.test))), train_and_test(syn, how, d, *a, **k))[1])
     whole = []
     monkeypatch.setattr(C, 'everything', lambda d: (whole.append(len(d.train)), everything(d))[1])
     compare(data, {'a': random_real(data, 1)}, [ARCH, 'convnet_d1_w4'], ['hard'], 1, 3, Protocol(batch_size=16, lrs=(.01, .1), augment=None), show=False)
