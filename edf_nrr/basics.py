@@ -330,8 +330,7 @@ def markdown_table(
     align:str='' # 'l' or 'r' a column. Default: the first left, the others right
 )->str: # Lines
     "A Markdown table"
-    align = align or 'l'+'r'*(len(head)-1)
-    rule = [':--' if o=='l' else '--:' for o in align]
+    rule = [':--' if o=='l' else '--:' for o in align or 'l'+'r'*(len(head)-1)]
     return '\n'.join('| '+' | '.join(map(str, o))+' |' for o in [head, rule, *rows])
 
 # %% ../nbs/00_basics.ipynb #af225668

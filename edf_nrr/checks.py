@@ -21,6 +21,7 @@ from .trajectory import ExpertConfig
 from .dbr import relabel
 from .methods import Method, Preset, Shared, check_settings, find_method, make_set
 
+
 # %% ../nbs/32a_checks.ipynb #3bf94435
 def small_digits(
     classes=None, # Names to keep, in this order. Default: all
@@ -542,6 +543,7 @@ def check_silent_when_asked(self:Candidate):
 # %% ../nbs/32a_checks.ipynb #abf2a769
 class Killed(BaseException): "What stops a run in `interrupted`; no method catches it"
 
+# %% ../nbs/32a_checks.ipynb #13115b6b
 @contextlib.contextmanager
 def killed_after(
     n:int # Checkpoints that are written before the kill

@@ -18,6 +18,7 @@ from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
 from .cam import cam, cam_methods
 
+
 # %% ../nbs/20_cidd.ipynb #64ab0467
 def _edges(share, room, n):
     "First and one after the last of `share` of `n` pixels, placed at `room` in [0,1) of what is left"
@@ -122,8 +123,7 @@ def tile_side(
 )->int: # Pixels
     "Side of a tile"
     f = math.isqrt(tiles)
-    if size//f<2:
-        raise ValueError(f'{tiles} tiles do not fit into an image of {size} pixels: use fewer tiles')
+    if size//f<2: raise ValueError(f'{tiles} tiles do not fit into an image of {size} pixels: use fewer tiles')
     return -(-size//f)
 
 # %% ../nbs/20_cidd.ipynb #f875ebf8

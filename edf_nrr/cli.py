@@ -57,8 +57,7 @@ def load_plugin(
     plugin:str # Python file, or name of a module; '' for none
 ):
     "Run a file or import a module that registers methods"
-    if not plugin: return
-    if not plugin.endswith('.py'): return importlib.import_module(plugin)
+    if not plugin.endswith('.py'): return importlib.import_module(plugin) if plugin else None
     if not Path(plugin).exists(): raise ValueError(f'there is no plugin {plugin}: give a Python file or the name of a module')
     spec = importlib.util.spec_from_file_location(Path(plugin).stem, plugin)
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
@@ -90,9 +89,8 @@ def given_teacher(
 ): # The teacher, or None
     "Load a teacher that the user names"
     from edf_nrr.teachers import load_teacher
-    if not file: return None
-    if not Path(file).exists(): raise ValueError(f'there is no teacher {file}: leave the option out to train one')
-    return load_teacher(file, device)
+    if file and not Path(file).exists(): raise ValueError(f'there is no teacher {file}: leave the option out to train one')
+    return load_teacher(file, device) if file else None
 
 # %% ../nbs/40_cli.ipynb #8f1260c1
 def shared_for(

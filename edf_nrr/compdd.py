@@ -17,6 +17,7 @@ from .models import features
 from .teachers import evaluating, in_space, match_classes
 from .cam import cam, cam_methods, overlay
 
+
 # %% ../nbs/06_compdd.ipynb #89643859
 def free_area(
     maps, # (N,H,W) activation maps in [0,1]
@@ -34,7 +35,10 @@ class Complexity:
         classes, # Names of the classes
         about:dict # How it was made
     ): self.scores,self.y,self.classes,self.about = scores,y,list(classes),about
-    def __len__(self): return len(self.scores)
+
+# %% ../nbs/06_compdd.ipynb #ba345e5b
+@patch
+def __len__(self:Complexity): return len(self.scores)
 
 # %% ../nbs/06_compdd.ipynb #1f55168f
 @patch(as_prop=True)

@@ -9,7 +9,7 @@ __all__ = ['Normalize', 'ZCA', 'input_space', 'same_space', 'contact_sheet', 'sh
 # %% ../nbs/00a_core.ipynb #7ae579f3
 import numpy as np, torch
 from fastcore.basics import patch,store_attr
-from .basics import load_tensors, save_tensors
+from .basics import load_tensors, one_of, save_tensors
 
 # %% ../nbs/00a_core.ipynb #33befe33
 class Normalize:
@@ -112,10 +112,9 @@ def input_space(
     state:dict # What its `state()` gave
 ): # `Normalize` or `ZCA`
     "The input space that `state` describes"
-    if kind=='normalize': return Normalize(**state)
+    one_of('the kind of input space', kind, ['normalize', 'zca'])
     if kind=='zca': return ZCA(**{**state, 'eps': float(state['eps'])})
-    raise ValueError(f"unknown input space {kind!r}: expected 'normalize' or 'zca'. "
-                     'The file may be from a newer version of edf_nrr')
+    return Normalize(**state)
 
 # %% ../nbs/00a_core.ipynb #2bc4264a
 def same_space(
@@ -295,8 +294,7 @@ def to_dls(self:Distilled,
 ): # fastai `DataLoaders`
     "fastai `DataLoaders` of the set"
     from fastai.data.core import DataLoaders
-    train = self.dataset()
-    return DataLoaders.from_dsets(train, valid or train, bs=bs, device=self.images.device, num_workers=0)
+    return DataLoaders.from_dsets(self.dataset(), valid or self.dataset(), bs=bs, device=self.images.device, num_workers=0)
 
 # %% ../nbs/00a_core.ipynb #792b866f
 @patch

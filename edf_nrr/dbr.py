@@ -23,6 +23,7 @@ from .augment import Views, cutmix_apply
 from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
 from .training import new_student, student_arch, student_lr, test_tensors
 
+
 # %% ../nbs/22_dbr.ipynb #39e55538
 def label_views(
     syn:Distilled, # A distilled set
@@ -579,8 +580,7 @@ def labels_recipe(
     **changes # Settings of `Recipe` by name
 )->Recipe: # RDED's, with its batch size for this many images a class
     "RDED's way to train students from labels"
-    bs = [10, 50, 100][(syn.ipc>=10)+(syn.ipc>=50)]
-    if len(syn.classes)>=100: bs *= 2
+    bs = [10, 50, 100][(syn.ipc>=10)+(syn.ipc>=50)] * (2 if len(syn.classes)>=100 else 1)
     return changed(RDED_RECIPE, **{**dict(epochs=epochs, batch_size=bs, augment=None), **changes})
 
 # %% ../nbs/22_dbr.ipynb #89c42aee

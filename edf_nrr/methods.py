@@ -28,6 +28,7 @@ from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
 from .compare import Entry, Protocol
 
+
 # %% ../nbs/32_methods.ipynb #ebde3822
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -83,10 +84,9 @@ def check_function(
     f # Its function
 ):
     "An error unless `f` can be called as a method"
-    names,_ = parameters(f)
-    if names[:3]!=['data', 'ipc', 'seed']:
-        raise ValueError(f'the function of method {name!r} must begin with the parameters data, ipc, seed; '
-                         f'it has {names[:3]}: give it the signature (data, ipc, seed, **settings)')
+    begins = parameters(f)[0][:3]
+    if begins!=['data', 'ipc', 'seed']:
+        raise ValueError(f'method {name!r} must be a function of (data, ipc, seed, ...), it begins with {begins}')
 
 # %% ../nbs/32_methods.ipynb #fc977cd0
 def method(
@@ -291,7 +291,6 @@ def matching_method(
     def make(data, ipc, seed, experts, path=None, show=False, flip=True, **settings):
         cfg = changed(EDFConfig(), **settings | dict(ipc=ipc, seed=seed) | VARIANTS[variant])
         return distill(data, experts, cfg if flip else unflipped(cfg), path=path, show=show)
-    make.__qualname__ = f'matching_method({variant})'
     return make
 
 # %% ../nbs/32_methods.ipynb #f49942df

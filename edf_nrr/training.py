@@ -25,6 +25,7 @@ from .models import create_model
 from .teachers import evaluating
 from .augment import DSA
 
+
 # %% ../nbs/04_training.ipynb #1f420194
 @torch.no_grad()
 def hit_rate(
@@ -149,6 +150,7 @@ def random_rows(
     seed:int=0 # Which images
 )->torch.Tensor: # (K*ipc,) row numbers of the training split, class by class, on the CPU
     "Training images drawn at random, `ipc` of each class"
+    positive(ipc=ipc)
     y,rows = data.y('train').cpu(),[]
     for c,name in enumerate(data.classes):
         of_c = (y==c).nonzero().flatten()
@@ -343,8 +345,7 @@ def stacked_gradient(
 ): # Function: (stacked parameters, (S,B,C,H,W) images, (S,B,K) targets) -> stacked gradients
     "The gradient of the loss for several students in one program"
     def loss(params, x, y):
-        scores = functional_call(net, dict(zip(names, params)), (x,))
-        return -(F.log_softmax(scores, 1)*y).sum(1).mean()
+        return -(F.log_softmax(functional_call(net, dict(zip(names, params)), (x,)), 1)*y).sum(1).mean()
     return vmap(grad(loss))
 
 # %% ../nbs/04_training.ipynb #5b8d0496
@@ -487,9 +488,8 @@ def check_classes(
     name:str='the set' # What to call it in the error
 ):
     "An error unless both have the same classes in the same order"
-    if list(syn.classes)==list(data.classes): return
-    raise ValueError(f'{name} was made for classes {list(syn.classes)[:10]}, the data have '
-                     f'{list(data.classes)[:10]}: order and names must agree, see data.only(syn.classes)')
+    a,b = list(syn.classes),list(data.classes)
+    if a!=b: raise ValueError(f'{name} was made for classes {a[:10]}, the data have {b[:10]}: order and names must agree, see data.only')
 
 # %% ../nbs/04_training.ipynb #409908fc
 def student_seeds(

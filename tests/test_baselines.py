@@ -132,7 +132,7 @@ def test_matching_baselines(data, name, tmp_path):
     syn = f(data, experts, cfg, tmp_path/'run', show=False, seed=3)
     assert torch.equal(syn.images, distill(data, experts, cfg, show=False, seed=3, **VARIANTS[name]).images)
     assert syn.provenance['method']==name and (tmp_path/'run'/'distilled.safetensors').exists()
-    with pytest.raises(ValueError, match=f'{name} is what it is by alpha'): f(data, experts, cfg, alpha=.5)
+    with pytest.raises(ValueError, match=f'{name} is {name} by alpha'): f(data, experts, cfg, alpha=.5)
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 @pytest.mark.parametrize('how', [herding, k_center])

@@ -8,7 +8,7 @@ from edf_nrr.core import Distilled
 from edf_nrr.cpd import cpd
 from edf_nrr.dae import DAE
 from edf_nrr.datasets import cluttered_digits
-from edf_nrr.dm import DMConfig, _Matching, class_means, dm, dm_gradient, untrained
+from edf_nrr.dm import DMConfig, DMRun, class_means, dm, dm_gradient, untrained
 from edf_nrr.core import DistillError
 from edf_nrr.models import create_model
 from edf_nrr.training import random_real
@@ -17,7 +17,7 @@ CFG = DMConfig(ipc=2, iterations=40, lr_img=1., batch_real=8, arch='convnet_d2_w
 
 def make(): return cluttered_digits(300, 50, size=16, object_fraction=.8, device='cpu')
 
-def watcher(data):
+def trained(data):
     net = create_model('convnet_d2_w8', 10, 16, data.channels, seed=3).eval()
     net.classes = list(data.classes)
     return net
@@ -26,14 +26,14 @@ def watcher(data):
 def data(): return make()
 
 @pytest.fixture(scope='module')
-def teacher(data): return watcher(data)
+def teacher(data): return trained(data)
 
 RUN = '''
 import sys
 sys.path.insert(0, sys.argv[2])
-from test_dm import CFG, dm, make, watcher
+from test_dm import CFG, dm, make, trained
 data = make()
-dm(data, CFG, sys.argv[1], watcher(data), alpha=.25, beta=1., show=False)
+dm(data, CFG, sys.argv[1], trained(data), alpha=.25, beta=1., show=False)
 '''
 
 def test_sigkill_resumes_with_the_same_bits(data, teacher, tmp_path):
@@ -64,14 +64,14 @@ def test_seed_fixes_every_bit_and_nothing_else_does(data):
 
 def test_starts(data):
     for init,want in (('real', random_real(data, 2, 7).images), ('noise', torch.randn(20, data.channels, 16, 16, generator=rng(7, 'dm', 'noise')))):
-        job = _Matching(data, changed(CFG, init=init, seed=7), None, None)
+        job = DMRun(data, changed(CFG, init=init, seed=7))
         assert torch.equal(job.state['images'], want)
         assert torch.equal(job.labels, data.y('train')[job.rows[0][:1]]*0 + torch.arange(10).repeat_interleave(2))
 
 def test_one_iteration_is_momentum_sgd_on_the_weighted_gradient(data, teacher):
     "Two steps by hand from the same draws: CPD in the gradient, DAE on it, momentum after it"
     cfg = changed(CFG, alpha=.25, beta=1.5, lr_img=.3, momentum=.7)
-    job,x,v = _Matching(data, cfg, None, teacher),random_real(data, 2, 0).images,0
+    job,x,v = DMRun(data, cfg, teacher),random_real(data, 2, 0).images,0
     dae = DAE(teacher, 1.5, 5, classes=data.classes)
     for it in range(2):
         net,real,n,views = job.drawn()
@@ -82,7 +82,7 @@ def test_one_iteration_is_momentum_sgd_on_the_weighted_gradient(data, teacher):
     assert torch.allclose(job.state['images'], x, atol=1e-6) and (x-random_real(data, 2, 0).images).abs().max()>1e-3
 
 def test_every_iteration_draws_anew_and_one_view_serves_a_class(data):
-    job = _Matching(data, CFG, None, None)
+    job = DMRun(data, CFG)
     a = job.drawn()
     job.it = 1
     b = job.drawn()
@@ -92,7 +92,7 @@ def test_every_iteration_draws_anew_and_one_view_serves_a_class(data):
 
 def test_small_classes_give_all_they_have(data):
     n = data.y('train').bincount().tolist()
-    assert _Matching(data, changed(CFG, batch_real=1000), None, None).drawn()[2]==n
+    assert DMRun(data, changed(CFG, batch_real=1000)).drawn()[2]==n
 
 @pytest.mark.parametrize('arch', ['convnet_bn_d2_w8', 'alexnet_cifar', 'vgg11_cifar', 'resnet18_cifar'])
 def test_architectures(data, arch):
@@ -120,14 +120,15 @@ def test_bad_settings_leave_no_folder(data, tmp_path, bad, text):
     with pytest.raises(ValueError, match=text): dm(data, CFG, tmp_path/'run', show=False, **bad)
     assert not (tmp_path/'run').exists()
 
-def test_a_watcher_of_other_classes_is_refused(data, tmp_path):
-    net = watcher(data)
+def test_a_cam_model_of_other_classes_is_refused(data, tmp_path):
+    net = trained(data)
     net.classes = ['x', *net.classes[1:]]
     with pytest.raises(ValueError, match="no output for \\['0'\\]"): dm(data, CFG, tmp_path/'run', net, beta=1., show=False)
     assert not (tmp_path/'run').exists()
 
 def test_not_finite_changes_nothing(data, tmp_path):
-    job = _Matching(data, CFG, tmp_path, None)
+    job = DMRun(data, CFG)
+    job.open(tmp_path)
     job.step()
     before = job.state['images'].clone()
     draw = job.drawn
@@ -142,8 +143,24 @@ def test_not_finite_changes_nothing(data, tmp_path):
     a,b = dm(data, CFG, tmp_path, iterations=3, show=False),dm(data, CFG, iterations=3, show=False)
     assert torch.equal(a.images, b.images)
 
+def second_half(err): return torch.arange(len(err))>=len(err)//2
+def growing(images, labels, it): return torch.tensor(1.+it)
+
+def test_parts_of_ones_own(data, teacher, tmp_path):
+    "They replace CPD and DAE whatever the settings say, name the method, and are part of the run's identity"
+    parts = dict(keep=second_half, weigh=growing)
+    a,b = (dm(data, CFG, iterations=3, show=False, **parts, **o) for o in ({}, dict(alpha=.5, beta=1.)))
+    assert torch.equal(a.images, b.images) and a.provenance['method']=='dm+keep:second_half+weigh:growing'
+    assert {'keep', 'weigh'} <= a.provenance.keys() and 'cam_model' not in b.provenance
+    explicit = dm(data, CFG, iterations=3, keep=cpd(.25), weigh=DAE(teacher, 1., 5, classes=data.classes), show=False)
+    assert torch.equal(explicit.images, dm(data, CFG, cam_model=teacher, iterations=3, alpha=.25, beta=1., show=False).images)
+    dm(data, CFG, tmp_path, iterations=2, show=False, **parts)
+    for k,other in (('weigh', lambda images, labels, it: torch.tensor(2.)), ('keep', None)):
+        with pytest.raises(ValueError, match=f'{k} differ'): dm(data, CFG, tmp_path, iterations=3, show=False, **{**parts, k: other})
+    assert torch.equal(dm(data, CFG, tmp_path, iterations=3, show=False, **parts).images, a.images)
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 def test_cuda(data, teacher):
     cfg = changed(CFG, iterations=3, alpha=.25, beta=1.)
-    a,b = dm(data, cfg, cam_model=teacher, show=False),dm(data.to('cuda'), cfg, cam_model=watcher(data).cuda(), show=False)
+    a,b = dm(data, cfg, cam_model=teacher, show=False),dm(data.to('cuda'), cfg, cam_model=trained(data).cuda(), show=False)
     assert b.images.is_cuda and (a.images-b.images.cpu()).abs().max() < 1e-2*(a.images-random_real(data, 2, 0).images).abs().max()

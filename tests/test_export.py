@@ -226,7 +226,7 @@ def test_every_cut_of_an_index_is_refused(syn, tmp_path):
         with pytest.raises(ValueError, match='distilled.json cannot be read.*export the set again'): load_export(tmp_path/'x')
 
 @pytest.mark.parametrize('change,match', [(dict(labels=['0']*100), "label '0' is not in"), (dict(labels=[True]*100), 'label True'), (dict(labels=[-1]*100), 'label -1'), (dict(labels=[0]), '100 files and 1 labels'),
-    (dict(classes=[]), 'label'), (dict(lr=-1.), 'lr must be positive'), (dict(lr='x'), 'cannot be read'), (dict(norm=dict(kind='q', state={})), "unknown input space 'q'"), (dict(shape=[1, 8]), 'cannot be read'),
+    (dict(classes=[]), 'label'), (dict(lr=-1.), 'lr must be positive'), (dict(lr='x'), 'cannot be read'), (dict(norm=dict(kind='q', state={})), "got 'q'"), (dict(shape=[1, 8]), 'cannot be read'),
     (dict(norm=dict(kind='normalize', state=dict(mean=[0.]*3, std=[1.]*3))), 'input space is not one'), (dict(norm=dict(kind='zca', state=None)), 'space.safetensors is missing'), (dict(shape=[1, 9, 9]), '8x8 pixels, the set 9x9')])
 def test_an_index_that_lies(syn, tmp_path, change, match):
     syn.export(tmp_path/'x')

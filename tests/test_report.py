@@ -3,9 +3,10 @@ import json
 import matplotlib, numpy as np, pytest
 matplotlib.use('agg')
 import matplotlib.pyplot as plt
+from edf_nrr.basics import plus_minus
 from edf_nrr.datasets import digits
 from edf_nrr.training import random_real
-from edf_nrr.report import Comparison, FULL, RANDOM, ars, interval_text, lrs, pareto_front
+from edf_nrr.report import Comparison, FULL, RANDOM, ars, lrs, pareto_front
 
 COLUMNS = ['hard', 'plain', 'soft', 'own']
 ABOUT = dict(data='digits', image_size=8, n_train=1000, n_test=200, budget=40, seconds=3., protocol=dict(batch_size=16),
@@ -50,7 +51,7 @@ def test_each_network_has_its_own_numbers(c):
     for a in c.archs:
         head,body = c.table(a)
         at = dict(zip(head[:3], body[1]))
-        assert at['hard']==interval_text(c['<b>','hard',a]['accuracy'])
+        assert at['hard']==plus_minus(c['<b>','hard',a]['accuracy'])
         hard,own,plain = [c['<b>',k,a] for k in ('hard', 'own', 'plain')]
         assert np.allclose(c.scores('<b>', a)['lrs'], lrs(c[FULL,'hard',a]['accuracy'], hard['accuracy'], own['accuracy'], own['random']))
         want = ars(hard['accuracy'], c[RANDOM,'hard',a]['accuracy'], plain['accuracy'], c[RANDOM,'plain',a]['accuracy'])
