@@ -6,7 +6,7 @@ from edf_nrr.core import DistillError, Distilled, Normalize
 from edf_nrr.datasets import digits
 from edf_nrr.augment import DSA
 from edf_nrr.training import Recipe, evaluate, random_real, tune_lr
-from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
+from edf_nrr.trajectory import record_experts
 from edf_nrr.matching import matching_loss
 from edf_nrr.cpd import cpd
 from edf_nrr.dae import DAE
