@@ -32,8 +32,7 @@ from edf_nrr.data import ImageData
 from edf_nrr.files import parquet
 from edf_nrr.models import create_model, flatten_params
 from edf_nrr.training import DATM_RECIPE, Recipe, evaluate, random_real
-from edf_nrr.trajectory import Experts, FTD_EXPERTS, MTT_EXPERTS, expert_accuracy
-from edf_nrr.trajectory import record_experts
+from edf_nrr.trajectory import Experts, FTD_EXPERTS, MTT_EXPERTS, expert_accuracy, record_experts
 from edf_nrr.matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
 from edf_nrr.matching import unrolled_gradient
 from edf_nrr.edf import EDFConfig, distill, initial_set

@@ -19,7 +19,6 @@ from .edf import EDFConfig, VARIANTS, distill
 from .cidd import CIDDConfig, as_scored, assemble, crop_views, log_odds, pool_rows
 from .nrr import NRRConfig, refine
 
-
 # %% ../nbs/30_baselines.ipynb #2949e84a
 def first_largest(
     gain, # (M,) float64

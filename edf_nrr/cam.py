@@ -19,7 +19,6 @@ from .core import show_images
 from .data import outline
 from .teachers import equal_parts, evaluating, images_at_once
 
-
 # %% ../nbs/05_cam.ipynb #818a570a
 def weighted_sum(
     A, # (N,K,h,w) maps

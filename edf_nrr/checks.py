@@ -21,7 +21,6 @@ from .trajectory import ExpertConfig
 from .dbr import relabel
 from .methods import Method, Preset, Shared, check_settings, find_method, make_set
 
-
 # %% ../nbs/32a_checks.ipynb #3bf94435
 def small_digits(
     classes=None, # Names to keep, in this order. Default: all

@@ -18,7 +18,6 @@ from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
 from .cam import cam, cam_methods
 
-
 # %% ../nbs/20_cidd.ipynb #64ab0467
 def _edges(share, room, n):
     "First and one after the last of `share` of `n` pixels, placed at `room` in [0,1) of what is left"

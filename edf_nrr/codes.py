@@ -15,7 +15,6 @@ from .augment import Views
 from .dbr import LabelKind, Target, ask_teacher, bin_kl, index_dtype, label_kind
 from .dbr import mixed_views, pack_distances, soft_loss
 
-
 # %% ../nbs/22a_codes.ipynb #6fe79ee0
 def spread_logits(
     d, # (N,k) distances to different classes

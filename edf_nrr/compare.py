@@ -27,7 +27,6 @@ from .dbr import AccuracyCurve, Labels, StudentLoss, distilled_id, index_dtype, 
 from .dbr import relabel, train_from_labels
 from .report import Comparison, FULL, RANDOM
 
-
 # %% ../nbs/31_compare.ipynb #66b08019
 @dataclasses.dataclass(frozen=True)
 class Entry:

@@ -17,7 +17,6 @@ from .models import features
 from .teachers import evaluating, in_space, match_classes
 from .cam import cam, cam_methods, overlay
 
-
 # %% ../nbs/06_compdd.ipynb #89643859
 def free_area(
     maps, # (N,H,W) activation maps in [0,1]

@@ -12,7 +12,6 @@ from .basics import rng
 from .teachers import match_classes
 from .cam import cam
 
-
 # %% ../nbs/13_dae.ipynb #875f99ef
 def dae_weights(
     maps, # (N,H,W) activation maps in [0,1]

@@ -14,7 +14,6 @@ from fastcore.basics import patch
 from .basics import free_memory, human_bytes, one_of, progress, rng
 from .core import Normalize, ZCA, show_images
 
-
 # %% ../nbs/01_data.ipynb #1afc0a15
 class Split:
     "Images, labels and perhaps object masks"

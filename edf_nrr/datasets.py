@@ -12,7 +12,6 @@ import torch, torch.nn.functional as F
 from .basics import default_device, rng
 from .data import ImageData, Split, check_room, held_out, pick_classes
 
-
 # %% ../nbs/01a_datasets.ipynb #f6b343d8
 @lru_cache(1)
 def digit_pixels()->tuple: # (1797,1,8,8) float32 in [0,1], (1797,) int64, both shared by all callers

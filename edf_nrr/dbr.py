@@ -23,7 +23,6 @@ from .augment import Views, cutmix_apply
 from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
 from .training import new_student, student_arch, student_lr, test_tensors
 
-
 # %% ../nbs/22_dbr.ipynb #39e55538
 def label_views(
     syn:Distilled, # A distilled set

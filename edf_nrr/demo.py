@@ -27,7 +27,6 @@ from .dbr import evaluate_labels, label_views, labels_recipe, relabel
 from .codes import LABEL_PRESETS
 from .baselines import rded
 
-
 # %% ../nbs/39_demo.ipynb #0af67d8c
 NO_FLIP = DSA('color_crop_cutout_scale_rotate') # a mirrored digit is another digit, or none
 DEMO_EXPERTS = ExpertConfig(n=4, epochs=20, arch='convnet_d2_w32', lr=.1, momentum=0., batch_size=256, keep=7, augment=NO_FLIP)

@@ -22,7 +22,6 @@ from .cam import cam_methods
 from .cpd import cpd
 from .dae import DAE
 
-
 # %% ../nbs/30a_dm.ipynb #c1913d97
 def mean_gap(
     real, # (K,F) mean features of the real images of each class
@@ -66,8 +65,7 @@ def viewed(
     views:list # One draw a class
 )->torch.Tensor: # (N,C,H,W)
     "Each class seen by its own view"
-    if augment is None: return x
-    return torch.cat([augment.apply(o, v) for o,v in zip(x.split(sizes), views)])
+    return x if augment is None else torch.cat([augment.apply(o, v) for o,v in zip(x.split(sizes), views)])
 
 # %% ../nbs/30a_dm.ipynb #3d97b9c3
 def dm_gradient(
@@ -301,6 +299,7 @@ def open(self:DMRun,
 
 # %% ../nbs/30a_dm.ipynb #9c354857
 @kept_memory()
+@torch.enable_grad()
 def dm(
     data:ImageData, # Real data
     cfg:DMConfig=DMConfig(), # How

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'EDFConfig', 'predicted_classes', 'correct_rows', 'trusted_logits', 'initial_set', 'settings_weights',
-           'MatchingRun', 'check_weights', 'check_space', 'check_epochs', 'check_inputs', 'distill', 'gain_line',
+           'MatchingRun', 'check_weights', 'check_space', 'check_saved_epochs', 'check_inputs', 'distill', 'gain_line',
            'compare_matching']
 
 # %% ../nbs/14_edf.ipynb #1826c550
@@ -25,7 +25,6 @@ from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
 from .matching import graphs_that_fit, matching_loss, unrolled_gradient
 from .cpd import cpd
 from .dae import DAE
-
 
 # %% ../nbs/14_edf.ipynb #e8744ed3
 @dataclasses.dataclass(frozen=True)
@@ -268,8 +267,7 @@ def check_weights(
     "An error unless `weights` broadcast to the images"
     a,b = tuple(weights.shape),tuple(images.shape)
     if len(a)<=4 and all(m in (1, n) for m,n in zip(reversed(a), reversed(b))): return
-    raise ValueError(f'weigh gave weights of shape {a}, which do not broadcast to the images, {b}: '
-                     'give (N,1,H,W), (N,C,H,W) or (H,W)')
+    raise ValueError(f'weigh gave weights {a}, which do not broadcast to images {b}: give (N,1,H,W), (N,C,H,W) or (H,W)')
 
 # %% ../nbs/14_edf.ipynb #e5582a31
 @patch
@@ -473,7 +471,7 @@ def check_space(
                          f'load them with zca={cfg.zca}, or set zca=None to try anyway')
 
 # %% ../nbs/14_edf.ipynb #0b04bfcb
-def check_epochs(
+def check_saved_epochs(
     experts:Experts, # The store
     cfg:EDFConfig # Its start epochs and `expert_epochs`
 ):
@@ -498,10 +496,11 @@ def check_inputs(
     if cfg.arch is not None and cfg.arch!=experts.arch:
         raise ValueError(f'these settings are for {cfg.arch}, the experts are {experts.arch}: '
                          'record such experts, or set arch=None to try anyway')
-    check_epochs(experts, cfg)
+    check_saved_epochs(experts, cfg)
 
 # %% ../nbs/14_edf.ipynb #0f9774b3
 @kept_memory()
+@torch.enable_grad()
 def distill(
     data:ImageData, # Real data
     experts:Experts, # Recorded on it with `record_experts`

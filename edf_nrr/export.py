@@ -20,7 +20,6 @@ from .basics import atomic_write, digest, human_bytes, load_tensors, one_of, rea
 from .basics import save_tensors, write_json
 from .core import Distilled, input_space
 
-
 # %% ../nbs/07_export.ipynb #421d4f13
 _ROUNDING = 1e-4
 

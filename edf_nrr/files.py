@@ -18,7 +18,6 @@ from .basics import default_device, free_memory, one_of
 from .data import ImageData, Split, batch_starts, check_room, check_splits, class_rank
 from .data import fit_zca, fits, held_out, pick_classes
 
-
 # %% ../nbs/01b_files.ipynb #644715e0
 def _open(file, name):
     "A PIL image from a path or bytes, as RGB"

@@ -12,7 +12,6 @@ from pathlib import Path
 from .data import ImageData
 from .files import class_folders, image_folder
 
-
 # %% ../nbs/01c_imagenet.ipynb #d9da968d
 _animals = """
 01440764 01443537 01484850 01491361 01494475 01496331 01498041 01514668 01514859 01518878

@@ -13,7 +13,6 @@ from .datasets import cifar10, cifar100, cluttered_digits, digits
 from .files import image_folder, parquet
 from .imagenet import SUBSETS, imagenet_subset
 
-
 # %% ../nbs/01d_load.ipynb #fcc2351d
 def load_folder(
     path, # Folder of Parquet files, or of train/ and val/ with a folder a class

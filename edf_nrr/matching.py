@@ -19,7 +19,6 @@ from .basics import free_memory
 from .models import param_shapes, unflatten
 from .trajectory import parameters_only
 
-
 # %% ../nbs/11_matching.ipynb #cdde8da0
 def soft_cross_entropy(
     out, # (B,K) logits of the network

@@ -28,7 +28,6 @@ from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
 from .compare import Entry, Protocol
 
-
 # %% ../nbs/32_methods.ipynb #ebde3822
 @dataclasses.dataclass(frozen=True)
 class Method:

@@ -20,7 +20,6 @@ from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
 from .cam import cam, cam_methods
 
-
 # %% ../nbs/21_nrr.ipynb #664e6eb9
 MASKS = ['soft', 'scaled', 'binary', 'critical', 'none']
 _all_ = ['MASKS']

@@ -9,7 +9,6 @@ __all__ = ['read_value', 'published_table', 'published_row', 'preset']
 from .basics import changed, one_of
 from .edf import EDFConfig
 
-
 # %% ../nbs/14a_presets.ipynb #5df2446b
 def read_value(
     name:str, # 'data' or a setting of `EDFConfig`

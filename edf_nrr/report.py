@@ -15,7 +15,6 @@ from .basics import atomic_write, markdown_table, mean_ci, one_of, plus_minus, r
 from .basics import write_json
 from .core import contact_sheet
 
-
 # %% ../nbs/30b_report.ipynb #a9e62bd8
 RANDOM,FULL = 'random real','full data' # Rows that every comparison has
 _all_ = ['RANDOM', 'FULL']

@@ -17,7 +17,6 @@ from .core import Normalize, input_space, same_space
 from .imagenet import imagenet_find
 from .models import create_model
 
-
 # %% ../nbs/02a_teachers.ipynb #7ffab272
 def output_names(
     model, # Network with `.classes`

@@ -25,7 +25,6 @@ from .models import create_model
 from .teachers import evaluating
 from .augment import DSA
 
-
 # %% ../nbs/04_training.ipynb #1f420194
 @torch.no_grad()
 def hit_rate(

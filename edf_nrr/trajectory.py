@@ -21,7 +21,6 @@ from .data import ImageData
 from .models import create_model, param_shapes, unflatten
 from .augment import DSA
 
-
 # %% ../nbs/10_trajectory.ipynb #a3321009
 def adaptive_climb(
     params:list, # Parameters
