@@ -225,7 +225,7 @@ def dd_evaluate(
     out:str='' # Results file to write
 ):
     "Train students on a distilled set, and on as many real images under the same labels, and test both"
-    importlib.import_module('edf_nrr.dbr') # knows every kind of label
+    importlib.import_module('edf_nrr.codes') # adds kinds of label
     from edf_nrr.basics import write_results
     from edf_nrr.core import Distilled
     from edf_nrr.dbr import Labels
