@@ -61,18 +61,14 @@ def out2md(o, img, asis):
     txt = _s(o.get('text') or d.get('text/plain')).rstrip()
     return txt if asis or not txt else _fence(txt, 'output')
 
-def source_of(src):
-    "What a cell of exported code defines, for the summary of its fold"
-    names = re.findall(r'^(?:def|class) (\w+)', src, re.M)
-    return 'Source of '+', '.join(f'<code>{o}</code>' for o in names) if names else 'Source'
-
 def cell2md(i, c, files, unfold):
     "Markdown for code cell `c`, the `i`-th, with its outputs; `unfold` shows the source of exported cells at once"
     d,src = dict(_re_dir.findall(c.source)),_re_dir.sub('', c.source).strip()
     if not src or d.get('include')=='false': return []
     code = _fence(src, 'python')
-    if 'exports' in d: code = f'<details class=source{" open"*unfold}><summary>{source_of(src)}</summary>\n\n{code}\n\n</details>'
-    elif 'code-fold' in d: code = f'<details><summary>{d.get("code-summary","Code").strip(chr(34))}</summary>\n\n{code}\n\n</details>'
+    summary = d.get('code-summary', 'Code').strip('"')
+    exported = summary=='Exported source' # nbdev's words for a cell of `#| exports`
+    if 'code-fold' in d: code = f'<details{" open"*(exported and unfold)}><summary>{"Source" if exported else summary}</summary>\n\n{code}\n\n</details>'
     res = [] if d.get('echo')=='false' else [code]
     if d.get('output')=='false': return res
     return res + [out2md(o, files/f'{i}_{j}', d.get('output')=='asis') for j,o in enumerate(c.get('outputs', []))]
