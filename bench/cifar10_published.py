@@ -35,15 +35,14 @@ from edf_nrr.training import DATM_RECIPE, Recipe, evaluate, random_real
 from edf_nrr.trajectory import Experts, FTD_EXPERTS, MTT_EXPERTS, expert_accuracy, record_experts
 from edf_nrr.matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
 from edf_nrr.matching import unrolled_gradient
-from edf_nrr.edf import EDFConfig, distill, initial_set
+from edf_nrr.edf import EDFConfig, VARIANTS, distill, initial_set
 from edf_nrr.presets import preset
-from edf_nrr.methods import METHODS
 
 STATE = Path(__file__).parent/'state'/'cifar10_published'
 PUBLISHED = {'random real': .154, 'mtt': .462, 'datm': .469}
 ARCH = 'convnet_d3'
 MTT = EDFConfig(ipc=1, iterations=5000, syn_steps=50, expert_epochs=2, lr_img=100., lr_lr=1e-7, lr_init=.01, batch_syn=10, loss_threshold=1e9,
-                min_start_epoch=0, initial_max_start_epoch=None, max_start_epoch=2, init='random', arch=ARCH, zca=True, **METHODS['mtt'])
+                min_start_epoch=0, initial_max_start_epoch=None, max_start_epoch=2, init='random', arch=ARCH, zca=True, **VARIANTS['mtt'])
 DATM = preset('cifar10', 1, 'datm')
 EDF = changed(DATM, alpha=.25, beta=1., cam_interval=100)
 

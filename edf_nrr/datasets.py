@@ -217,7 +217,7 @@ def cifar(
     path, # Folder that holds, or shall hold, torchvision's folder
     download:bool=False, # Download it (170 MB) when missing?
     **kwargs # To `from_torchvision`: classes, zca, device
-)->ImageData:
+)->ImageData: # Of its 50,000 training and 10,000 test images
     "CIFAR as torchvision reads it, or an error that says what is missing"
     try: train,test = [cls(path, train=t, download=download) for t in (True, False)]
     except RuntimeError as e:

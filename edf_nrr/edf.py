@@ -49,7 +49,6 @@ class EDFConfig:
     max_start_epoch:int = 12 # Latest start epoch, exclusive (T+)
     expand_until:int|None = 150 # Iteration at which the upper end reaches max_start_epoch
     alpha:float = .25 # CPD: share of the parameters that is dropped
-    cpd_per_layer:bool = False # CPD: drop this share in each layer
     beta:float|None = 1. # DAE: enhancement, or None: no DAE
     cam_interval:int = 50 # DAE: iterations between new maps
     cam_threshold:float|None = None # DAE: threshold (act_threshold), or None: mean of the map
@@ -204,7 +203,7 @@ class MatchingRun:
         own = None if objective is matching_loss else objective
         self.replaced = {k: function_id(f) for k,f in given(objective=own, keep=keep, weigh=weigh).items()}
         self.keep,self.weigh = keep,copy.copy(weigh)
-        if keep is None: self.keep = cpd(cfg.alpha, experts.shapes if cfg.cpd_per_layer else None)
+        if keep is None: self.keep = cpd(cfg.alpha)
         if weigh is None: self.weigh = settings_weights(data, experts, cfg, cam_model)
         make = CompiledStep if cfg.gradient=='compiled' else forward_fn
         self.forward = make(experts.net().to(data.device))

@@ -6,8 +6,7 @@
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'Method', 'parameters',
            'known_settings', 'check_settings', 'check_function', 'method', 'find_method', 'Preset', 'section_changed',
            'adjusted', 'unflipped', 'without_flip', 'Shared', 'method_settings', 'make_set', 'split_settings',
-           'published_matching', 'matching_method', 'make_dm', 'make_herding', 'make_k_center', 'make_rded',
-           'make_sre2l', 'make_nrr_dd', 'entries_of']
+           'published_matching', 'matching_method', 'entries_of']
 
 # %% ../nbs/32_methods.ipynb #21f5002b
 import dataclasses,inspect
@@ -302,26 +301,26 @@ for v in VARIANTS:
 @method('dm', configs=(DMConfig,), published=dict(iterations=20_000),
         quick=dict(iterations=120, lr_img=3., batch_real=64, arch=_two),
         tiny=dict(iterations=4, batch_real=8, arch='convnet_d1_w8', save_every=2))
-def make_dm(data, ipc, seed, path=None, show=False, flip=True, **settings):
+def _make_dm(data, ipc, seed, path=None, show=False, flip=True, **settings):
     "Distribution matching, see `dm`"
     cfg = changed(DMConfig(), ipc=ipc, seed=seed, **settings)
     return dm(data, cfg if flip else unflipped(cfg), path, show=show)
 
 # %% ../nbs/32_methods.ipynb #40aee7cb
 @method('herding', seeded=False, slow=False)
-def make_herding(data, ipc, seed, teacher):
+def _make_herding(data, ipc, seed, teacher):
     "Real images whose mean features follow those of their class, see `herding`"
     return herding(data, teacher, ipc)
 
 # %% ../nbs/32_methods.ipynb #f8007287
 @method('k-centre', seeded=False, slow=False)
-def make_k_center(data, ipc, seed, teacher):
+def _make_k_center(data, ipc, seed, teacher):
     "Real images that leave none of their class far away, see `k_center`"
     return k_center(data, teacher, ipc)
 
 # %% ../nbs/32_methods.ipynb #b55404eb
 @method('rded', labels=dict(kind='soft'), slow=False)
-def make_rded(data, ipc, seed, teacher, tiles=1, crops=5, scale=(.08, 1.), pool=300):
+def _make_rded(data, ipc, seed, teacher, tiles=1, crops=5, scale=(.08, 1.), pool=300):
     "Crops of real images that the teacher is most sure about, see `rded`"
     return rded(data, teacher, ipc, tiles, crops, tuple(scale), pool, seed)
 
@@ -329,7 +328,7 @@ def make_rded(data, ipc, seed, teacher, tiles=1, crops=5, scale=(.08, 1.), pool=
 @method('sre2l', configs=(NRRConfig,), labels=dict(kind='soft'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2),
         exceptions=dict(beats_random_real='images made from noise teach by a teacher\'s soft labels, not by their classes'))
-def make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
+def _make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
     "Images that a teacher makes from noise, see `sre2l`"
     cfg = changed(SRE2L, seed=seed, **settings)
     return sre2l(data, teacher, ipc, cfg if flip else unflipped(cfg), path, show=show)
@@ -337,7 +336,7 @@ def make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **set
 # %% ../nbs/32_methods.ipynb #4d0ceef5
 @method('nrr-dd', configs=(CIDDConfig, NRRConfig), labels=dict(kind='distances'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2, pool=20, require_correct=False))
-def make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
+def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
     "Crops that CIDD chooses, refined by NRR, see `initialise` and `refine`"
     cidd,nrr = split_settings(settings, CIDDConfig, NRRConfig)
     cfg = changed(NRRConfig(), seed=seed, **nrr)

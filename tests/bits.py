@@ -113,7 +113,7 @@ def matching(w):
     changed,distill = find('changed'),find('distill')
     variants = find('VARIANTS', 'METHODS')
     for name,c in variants.items(): res.append(of_set(distill(w.digits, w.experts, changed(base, **c), show=False)))
-    for g in ('unrolled', 'compiled'): res.append(of_set(distill(w.digits, w.experts, changed(base, gradient=g, cpd_per_layer=True), show=False)))
+    for g in ('unrolled', 'compiled'): res.append(of_set(distill(w.digits, w.experts, changed(base, gradient=g), keep=find('cpd')(.25, w.experts.shapes), show=False)))
     again = w.tmp/'again'
     distill(w.digits, w.experts, changed(base, iterations=2), path=again, show=False)
     return res+[of_set(distill(w.digits, w.experts, base, path=again, show=False))]

@@ -27,8 +27,10 @@ def experts(data, tmp_path_factory):
 
 RUN = '''
 import sys
-
-
+from edf_nrr.augment import DSA
+from edf_nrr.datasets import digits
+from edf_nrr.edf import EDFConfig, distill
+from edf_nrr.trajectory import Experts
 
 cfg = EDFConfig(ipc=1, iterations=40, syn_steps=5, expert_epochs=1, lr_img=30, lr_y=1, lr_lr=1e-3, lr_init=.05, initial_max_start_epoch=None, expand_until=None, max_start_epoch=3,
                 batch_syn=100, loss_threshold=2., cam_interval=7, save_every=3, augment=DSA('color_crop_cutout_scale_rotate'))

@@ -2,15 +2,15 @@
 import importlib.util,shutil,subprocess,sys,time
 from pathlib import Path
 import pytest, torch
-from edf_nrr import data as d
 from edf_nrr.basics import load_tensors, read_json
+from edf_nrr.datasets import cluttered_digits
 from test_data import write_parquet
 
 bench = Path(__file__).resolve().parent.parent/'bench'
 
 @pytest.fixture(scope='module')
 def hub(tmp_path_factory):
-    path,o = tmp_path_factory.mktemp('cifar10'),d.cluttered_digits(1000, 500, size=16, object_fraction=.9, device='cpu')
+    path,o = tmp_path_factory.mktemp('cifar10'),cluttered_digits(1000, 500, size=16, object_fraction=.9, device='cpu')
     write_parquet(path/'train-0.parquet', o.train, o.classes)
     write_parquet(path/'test-0.parquet', o.test, o.classes)
     return path

@@ -8,6 +8,9 @@ from edf_nrr.matching import CompiledStep
 PEAK = '''
 import sys, torch
 from pathlib import Path
+from edf_nrr.basics import kept_memory, rng
+from edf_nrr.matching import adjoint_gradient, draw_batches, forward_fn, unrolled_gradient
+from edf_nrr.models import create_model, flatten_params
 
 def mb(key): return next(int(l.split()[1])/1024 for l in Path('/proc/self/status').read_text().splitlines() if l.startswith(key))
 net = create_model('convnet_d2_w32', 10, 16)
