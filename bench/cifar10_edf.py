@@ -11,7 +11,7 @@ from fastcore.script import call_parse
 from edf_nrr.basics import changed, write_results
 from edf_nrr.datasets import cifar10
 from edf_nrr.files import parquet
-from edf_nrr.training import DATM_RECIPE, Recipe
+from edf_nrr.training import EDF_RECIPE, Recipe
 from edf_nrr.trajectory import ExpertConfig, FTD_EXPERTS, expert_accuracy, record_experts
 from edf_nrr.edf import EDFConfig, compare_matching
 from edf_nrr.presets import preset
@@ -36,7 +36,7 @@ def main(
     if torchvision: data = cifar10(path)
     else: data = parquet(path, size=size, **({} if full else dict(n_train=10_000, n_test=2_000)))
     if full:
-        data,experts_cfg,recipe = data.whiten(),FULL_EXPERTS,DATM_RECIPE
+        data,experts_cfg,recipe = data.whiten(),FULL_EXPERTS,EDF_RECIPE
         cfg = preset('cifar10', ipc, alpha=.25, beta=1., cam_interval=100, arch=None, seed=seed, eval_every=1000)
     else: experts_cfg,cfg,recipe = QUICK_EXPERTS,changed(QUICK, ipc=ipc, seed=seed),Recipe(epochs=300)
     print(data)

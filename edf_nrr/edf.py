@@ -7,7 +7,7 @@ __all__ = ['VARIANTS', 'EDFConfig', 'predicted_classes', 'correct_rows', 'truste
            'MatchingRun', 'check_weights', 'check_space', 'check_saved_epochs', 'check_inputs', 'distill', 'gain_line',
            'compare_matching']
 
-# %% ../nbs/14_edf.ipynb #1826c550
+# %% ../nbs/14_edf.ipynb #db4196d1
 import copy,dataclasses,math,time
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from .core import DistillError, Distilled
 from .data import ImageData
 from .teachers import in_space
 from .augment import DSA
+from .models import same_network
 from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
 from .trajectory import Experts, draw_segment, fingerprint
 from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
@@ -481,7 +482,7 @@ def check_saved_epochs(
     raise ValueError(f'epochs {first}..{last} of the experts are needed, {lack[0]}..{lack[-1]} are missing: '
                      f'record with keep>={last}, or lower max_start_epoch (now {cfg.max_start_epoch})')
 
-# %% ../nbs/14_edf.ipynb #ac97088c
+# %% ../nbs/14_edf.ipynb #f27317a1
 def check_inputs(
     data:ImageData, # Real data
     experts:Experts, # Recorded on it
@@ -492,7 +493,7 @@ def check_inputs(
         raise ValueError(f'the experts know classes {experts.classes}, the data have {data.classes}: '
                          'record experts on these data')
     check_space(data, experts, cfg)
-    if cfg.arch is not None and cfg.arch!=experts.arch:
+    if cfg.arch is not None and not same_network(cfg.arch, experts.arch, data.size):
         raise ValueError(f'these settings are for {cfg.arch}, the experts are {experts.arch}: '
                          'record such experts, or set arch=None to try anyway')
     check_saved_epochs(experts, cfg)

@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'Method', 'parameters',
            'known_settings', 'check_settings', 'check_function', 'method', 'find_method', 'Preset', 'section_changed',
-           'adjusted', 'unflipped', 'without_flip', 'Shared', 'method_settings', 'make_set', 'split_settings',
-           'published_matching', 'matching_method', 'entries_of']
+           'adjusted', 'unflipped', 'without_flip', 'Shared', 'epochs_needed', 'own_published', 'work_settings',
+           'method_settings', 'make_set', 'split_settings', 'published_matching', 'published_part', 'matching_method',
+           'published_note', 'entries_of']
 
-# %% ../nbs/32_methods.ipynb #21f5002b
+# %% ../nbs/32_methods.ipynb #b3c1895b
 import dataclasses,inspect
 from functools import cached_property,partial
 from pathlib import Path
-from .basics import changed, one_of
+from fastcore.basics import patch
+from .basics import changed, one_of, read_json
 from .core import Distilled
 from .data import ImageData
 from .teachers import load_teacher, save_teacher
@@ -27,7 +29,7 @@ from .baselines import SRE2L, herding, k_center, rded, sre2l
 from .dm import DMConfig, dm
 from .compare import Entry, Protocol
 
-# %% ../nbs/32_methods.ipynb #ebde3822
+# %% ../nbs/32_methods.ipynb #ab25a08d
 @dataclasses.dataclass(frozen=True)
 class Method:
     "A registered method: how it makes a set, and with which settings"
@@ -39,7 +41,7 @@ class Method:
     tiny:dict = dataclasses.field(default_factory=dict) # Settings for the conformance checks, a second or less
     strong:dict = dataclasses.field(default_factory=dict) # Settings, besides `tiny`, with which it should beat random real images
     labels:dict|None = None # Settings of `relabel` for its students. None: the labels in the set
-    like:str|None = None # Method whose settings it starts from
+    like:str|None = None # Method whose settings it starts from, except for published ones of its own
     seeded:bool = True # Does the seed change the set?
     slow:bool = True # Does a set take so long that students of a comparison share a few?
     exceptions:dict = dataclasses.field(default_factory=dict) # Conformance check that it cannot pass, to the reason
@@ -216,7 +218,60 @@ class Shared:
         if not file.exists(): save_teacher(train_teacher(self.data, show=False, **self.preset.teacher), file)
         return load_teacher(file, self.data.device)
 
-# %% ../nbs/32_methods.ipynb #90cdcff3
+# %% ../nbs/32_methods.ipynb #d397e3d5
+def epochs_needed(
+    m:Method, # A method
+    settings:dict # Its settings, by name
+)->int: # 0 for a method that does not match trajectories
+    "The last epoch of the experts that a method reads, but for the very last, which is always kept"
+    if EDFConfig not in m.configs: return 0
+    names = 'max_start_epoch', 'expert_epochs'
+    return sum(settings.get(k, getattr(EDFConfig, k)) for k in names)-1
+
+# %% ../nbs/32_methods.ipynb #cc3c102d
+@patch
+def keep_epochs(self:Shared,
+    last:int, # Experts that are still to be recorded must keep epochs 0..last
+    name:str # Of the method that needs them, for what is said
+):
+    "Raise `keep` of the preset's experts to what a method needs, and say so"
+    def enough(kept): return kept[:last+1]==list(range(last+1))
+    cfg,file = self.preset.experts,self.path/'experts'/'experts.json'
+    stored = read_json(file) if file.exists() else dict(epochs=[])
+    if not last or 'experts' in vars(self): return
+    if enough(stored['epochs']): keep = stored['config'].get('keep')
+    elif enough(cfg.kept): return
+    elif last>cfg.epochs:
+        raise ValueError(f'{name} needs epochs 0..{last} of the experts, which train for {cfg.epochs}: '
+                         f'set experts.epochs to {last} or more, or lower {name}.max_start_epoch')
+    else:
+        keep = last
+        print(f'experts keep epochs 0..{last} instead of 0..{cfg.keep}: {name} needs them')
+    self.preset = changed(self.preset, experts=changed(cfg, keep=keep))
+
+# %% ../nbs/32_methods.ipynb #1964c200
+def own_published(
+    m:Method, # A method
+    data:ImageData, # Real data, whose name finds the settings
+    ipc:int # Images per class
+)->dict: # Empty where there are none
+    "The published settings of a method itself"
+    return m.published(data, ipc) if callable(m.published) else m.published or {}
+
+# %% ../nbs/32_methods.ipynb #6939404a
+def work_settings(
+    m:Method, # A method
+    data:ImageData, # Real data
+    ipc:int, # Images per class
+    work:str # 'quick', 'published' or 'default'
+)->dict:
+    "A method's settings for an amount of work. Where it has no published ones, those of the method it is like"
+    if work=='default': return {}
+    own = m.quick if work=='quick' else own_published(m, data, ipc)
+    alone = not m.like or (work=='published' and own)
+    return dict(own) if alone else work_settings(find_method(m.like), data, ipc, work) | own
+
+# %% ../nbs/32_methods.ipynb #643d797d
 def method_settings(
     m:Method, # A method
     data:ImageData, # Real data, whose name and size find published settings
@@ -224,12 +279,12 @@ def method_settings(
     preset:Preset=QUICK_PRESET # `work` and `settings`
 )->dict:
     "A method's settings: quick, published or default, with the preset's changes"
-    base = method_settings(find_method(m.like), data, ipc, preset) if m.like else {}
-    of_paper = m.published(data, ipc) if callable(m.published) else m.published or {}
-    own = dict(quick=m.quick, published=of_paper, default={})[preset.work]
-    return base | own | preset.settings.get(m.name, {})
+    settings,line = work_settings(m, data, ipc, preset.work),[m]
+    while line[0].like: line.insert(0, find_method(line[0].like))
+    for o in line: settings |= preset.settings.get(o.name, {})
+    return settings
 
-# %% ../nbs/32_methods.ipynb #62a68565
+# %% ../nbs/32_methods.ipynb #f971dc57
 def make_set(
     name, # A registered method, or a `Method`
     data:ImageData, # Real data
@@ -247,6 +302,7 @@ def make_set(
     settings = method_settings(m, data, ipc, shared.preset) | settings
     check_settings(m, settings)
     needs = [o for o in SHARED if o in parameters(m.make)[0]]
+    shared.keep_epochs(epochs_needed(m, settings), m.name)
     values = dict(path=path, show=show, flip=shared.preset.flip)
     given = {k: values[k] if k in values else getattr(shared, k) for k in needs}
     return m.make(data, ipc, seed, **given, **settings)
@@ -261,17 +317,28 @@ def split_settings(
     for k in settings: one_of('a setting', k, sorted(set.union(*fields)))
     return [{k: v for k,v in settings.items() if k in f} for f in fields]
 
-# %% ../nbs/32_methods.ipynb #af84b358
+# %% ../nbs/32_methods.ipynb #1b3a92b2
 def published_matching(
     data:ImageData, # Real data, whose name finds the settings
-    ipc:int # Images per class
+    ipc:int, # Images per class
+    method:str='edf' # Whose release: 'edf', 'datm' or 'mtt'
 )->dict: # Fields of `EDFConfig`. Empty where there are no published settings
-    "The release's settings of trajectory matching, for any network and input space, with CPD and DAE where it has none"
-    try: cfg = published_preset(data.name, ipc, arch=None, zca=None, cam_layer=None)
+    "What a release runs for these data, for any network and input space. CPD or DAE are off where EDF's release has them off"
+    try: cfg = published_preset(data.name, ipc, method, arch=None, zca=None, cam_layer=None)
     except ValueError: return {}
-    if not cfg.alpha: cfg = changed(cfg, alpha=.25)
-    if cfg.beta is None: cfg = changed(cfg, beta=1., cam_interval=100)
     return {f.name: getattr(cfg, f.name) for f in dataclasses.fields(cfg) if f.name not in ('ipc', 'seed')}
+
+# %% ../nbs/32_methods.ipynb #3b8790e2
+def published_part(
+    data:ImageData, # Real data
+    ipc:int, # Images per class
+    part:str # 'cpd' or 'dae'
+)->dict: # Fields of `EDFConfig`
+    "EDF's published settings with a part on: as released, or by the paper's usual figures where the release has it off"
+    settings = published_matching(data, ipc)
+    usual = dict(cpd=dict(alpha=.25), dae=dict(beta=1., cam_interval=100))[part]
+    off = not settings.get('alpha') if part=='cpd' else settings.get('beta') is None
+    return settings | usual if settings and off else settings
 
 # %% ../nbs/32_methods.ipynb #c03ae5ff
 QUICK_EDF = dict(iterations=160, syn_steps=20, expert_epochs=1, lr_img=1000., lr_y=2., lr_lr=1e-4, lr_init=.03,
@@ -291,11 +358,14 @@ def matching_method(
         return distill(data, experts, cfg if flip else unflipped(cfg), path=path, show=show)
     return make
 
-# %% ../nbs/32_methods.ipynb #f49942df
+# %% ../nbs/32_methods.ipynb #4dedf536
 method('edf', configs=(EDFConfig,), quick=QUICK_EDF, published=published_matching,
        tiny=TINY_EDF, strong=STRONG_EDF)(matching_method('edf'))
 for v in VARIANTS:
-    if v!='edf': method(v, configs=(EDFConfig,), like='edf', tiny=TINY_EDF, strong=STRONG_EDF)(matching_method(v))
+    about = dict(configs=(EDFConfig,), like='edf', tiny=TINY_EDF, strong=STRONG_EDF)
+    published = partial(published_matching, method=v)
+    if '+' in v: published = partial(published_part, part=v.split('+')[1])
+    if v!='edf': method(v, published=published, **about)(matching_method(v))
 
 # %% ../nbs/32_methods.ipynb #e0c9b9b4
 @method('dm', configs=(DMConfig,), published=dict(iterations=20_000),
@@ -343,7 +413,18 @@ def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **s
     start = initialise(data, teacher, ipc, CIDDConfig(**cidd), seed=seed)
     return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
 
-# %% ../nbs/32_methods.ipynb #7cb4e463
+# %% ../nbs/32_methods.ipynb #ae8bdbdb
+def published_note(
+    m:Method, # A method
+    data:ImageData, # Real data
+    ipc:int # Images per class
+)->str: # Empty if it has published settings, or needs none
+    "What a method does without published settings of its own"
+    if m.published is None or own_published(m, data, ipc): return ''
+    instead = f'those of {m.like}' if work_settings(m, data, ipc, 'published') else 'its defaults'
+    return f'{m.name} has no published settings for {data.name} with ipc={ipc}: it takes {instead}'
+
+# %% ../nbs/32_methods.ipynb #5b5a6161
 def entries_of(
     names, # Registered methods
     shared:Shared, # Data, preset, experts and teacher
@@ -352,7 +433,12 @@ def entries_of(
 )->dict: # Name to `Entry`
     "Methods as entries of `compare`"
     found = [find_method(n) for n in names]
-    for m in found: check_settings(m, method_settings(m, shared.data, ipc, shared.preset))
+    settings = {m.name: method_settings(m, shared.data, ipc, shared.preset) for m in found}
+    for m in found: check_settings(m, settings[m.name])
+    notes = [published_note(m, shared.data, ipc) for m in found] if shared.preset.work=='published' else []
+    for o in filter(None, notes): print(o)
+    last,name = max(((epochs_needed(m, settings[m.name]), m.name) for m in found), default=(0, ''))
+    shared.keep_epochs(last, name)
     def made(m, seed):
         folder = shared.path/'runs'/f'{m.name}-{seed}' if 'path' in parameters(m.make)[0] else None
         return make_set(m, shared.data, ipc, seed, shared, path=folder)

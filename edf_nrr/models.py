@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['norm_layer', 'conv_block', 'convnet_depth', 'ConvNet', 'n_params', 'linear_layers', 'features', 'flatten_params',
            'param_shapes', 'unflatten', 'resnet18_cifar', 'SmallAlexNet', 'SmallVGG', 'first_conv', 'torchvision_model',
-           'timm_model', 'vit_tiny_cifar', 'model_names', 'convnet_settings', 'model_builder', 'check_model', 'seeded',
-           'create_model']
+           'timm_model', 'vit_tiny_cifar', 'model_names', 'convnet_settings', 'same_network', 'model_builder',
+           'check_model', 'seeded', 'create_model']
 
 # %% ../nbs/02_models.ipynb #c5149f69
 import difflib,math,re
@@ -316,6 +316,18 @@ def convnet_settings(
     bn,depth,width = found.groups()
     sizes = {k: int(v) for k,v in dict(depth=depth, width=width).items() if v}
     return dict(norm='batch' if bn else 'instance', **sizes)
+
+# %% ../nbs/02_models.ipynb #5f9c5dcc
+def same_network(
+    a, # A network, as `create_model` takes it
+    b, # Another
+    size:int, # Image side in pixels
+)->bool: # Also for two ways to write one ConvNet
+    "Do two names mean the same network for images of this size?"
+    def meaning(arch):
+        settings = convnet_settings(arch) if isinstance(arch, str) else None
+        return arch if settings is None else dict(width=128, depth=convnet_depth(size)) | settings
+    return meaning(a)==meaning(b)
 
 # %% ../nbs/02_models.ipynb #2c2b7235
 def model_builder(
