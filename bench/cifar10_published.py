@@ -1,4 +1,4 @@
-"""Random real images, MTT, DATM and EDF on CIFAR-10 by their published settings: one image a class, 32x32, ZCA, ConvNet-D3 of width 128
+"""Random real images, MTT and DATM on CIFAR-10 by their published settings, and EDF by DATM's: one image a class, 32x32, ZCA, ConvNet-D3 of width 128
 
     python bench/cifar10_published.py PATH --runs FOLDER                  # everything, about 18 hours on one quiet core
     python bench/cifar10_published.py PATH --runs FOLDER --only mtt       # one part: experts, mtt, datm, edf, students, speed or precision

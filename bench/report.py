@@ -248,6 +248,8 @@ Made by `python bench/report.py` from the JSON files in `results/`; each file sa
 
 ## CIFAR-10 by the published settings: 32x32, ZCA, ConvNet-D3 W128, one image a class
 
+MTT and DATM have the settings of their releases. EDF's release has neither CPD nor DAE for one image a class of CIFAR-10: the row `edf` is DATM's settings with CPD (.25) and DAE (beta 1, new maps every 100 iterations).
+
 {published()}
 
 ## The decoupled protocol: CIFAR-10, 32x32, ResNet-18, ten images a class
