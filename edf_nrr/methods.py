@@ -6,8 +6,8 @@
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'Method', 'parameters',
            'known_settings', 'check_settings', 'check_function', 'method', 'find_method', 'Preset', 'section_changed',
            'adjusted', 'unflipped', 'without_flip', 'Shared', 'epochs_needed', 'own_published', 'work_settings',
-           'method_settings', 'make_set', 'split_settings', 'published_matching', 'published_part', 'matching_method',
-           'published_note', 'entries_of']
+           'method_settings', 'published_note', 'make_set', 'split_settings', 'published_matching', 'published_part',
+           'matching_method', 'entries_of']
 
 # %% ../nbs/32_methods.ipynb #b3c1895b
 import dataclasses,inspect
@@ -284,7 +284,19 @@ def method_settings(
     for o in line: settings |= preset.settings.get(o.name, {})
     return settings
 
-# %% ../nbs/32_methods.ipynb #f971dc57
+# %% ../nbs/32_methods.ipynb #d163f4b8
+def published_note(
+    m:Method, # A method
+    data:ImageData, # Real data
+    ipc:int, # Images per class
+    preset:Preset # Its `work`
+)->str: # Empty where published settings are there, or not asked for
+    "What a method does without published settings of its own"
+    if preset.work!='published' or m.published is None or own_published(m, data, ipc): return ''
+    instead = f'those of {m.like}' if work_settings(m, data, ipc, 'published') else 'its defaults'
+    return f'{m.name} has no published settings for {data.name} with ipc={ipc}: it takes {instead}'
+
+# %% ../nbs/32_methods.ipynb #758ebc47
 def make_set(
     name, # A registered method, or a `Method`
     data:ImageData, # Real data
@@ -303,6 +315,8 @@ def make_set(
     check_settings(m, settings)
     needs = [o for o in SHARED if o in parameters(m.make)[0]]
     shared.keep_epochs(epochs_needed(m, settings), m.name)
+    note = published_note(m, data, ipc, shared.preset)
+    if show and note: print(note)
     values = dict(path=path, show=show, flip=shared.preset.flip)
     given = {k: values[k] if k in values else getattr(shared, k) for k in needs}
     return m.make(data, ipc, seed, **given, **settings)
@@ -413,18 +427,7 @@ def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **s
     start = initialise(data, teacher, ipc, CIDDConfig(**cidd), seed=seed)
     return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
 
-# %% ../nbs/32_methods.ipynb #ae8bdbdb
-def published_note(
-    m:Method, # A method
-    data:ImageData, # Real data
-    ipc:int # Images per class
-)->str: # Empty if it has published settings, or needs none
-    "What a method does without published settings of its own"
-    if m.published is None or own_published(m, data, ipc): return ''
-    instead = f'those of {m.like}' if work_settings(m, data, ipc, 'published') else 'its defaults'
-    return f'{m.name} has no published settings for {data.name} with ipc={ipc}: it takes {instead}'
-
-# %% ../nbs/32_methods.ipynb #5b5a6161
+# %% ../nbs/32_methods.ipynb #299023c0
 def entries_of(
     names, # Registered methods
     shared:Shared, # Data, preset, experts and teacher
@@ -435,7 +438,7 @@ def entries_of(
     found = [find_method(n) for n in names]
     settings = {m.name: method_settings(m, shared.data, ipc, shared.preset) for m in found}
     for m in found: check_settings(m, settings[m.name])
-    notes = [published_note(m, shared.data, ipc) for m in found] if shared.preset.work=='published' else []
+    notes = [published_note(m, shared.data, ipc, shared.preset) for m in found]
     for o in filter(None, notes): print(o)
     last,name = max(((epochs_needed(m, settings[m.name]), m.name) for m in found), default=(0, ''))
     shared.keep_epochs(last, name)

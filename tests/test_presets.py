@@ -191,8 +191,11 @@ def test_experts_of_a_comparison_are_recorded_with_what_it_needs(data, tmp_path,
     with pytest.raises(ValueError, match='mtt needs epochs 0..9 of the experts, which train for 5'): entries_of(['mtt'], late, 1)
     assert not (tmp_path/'late').exists(), 'nothing may be recorded before the check'
 
-def test_what_replaces_missing_published_settings_is_said(data, tmp_path, capsys):
+def test_what_replaces_missing_published_settings_is_said(data, experts, tmp_path, capsys):
     entries_of(['edf', 'datm', 'mtt', 'rded'], Shared(named(data, 'cifar10'), FULL_PRESET, tmp_path), 10)
     assert capsys.readouterr().out.splitlines()==['mtt has no published settings for cifar10 with ipc=10: it takes those of edf']
     entries_of(['edf'], Shared(data, FULL_PRESET, tmp_path), 10)
     assert 'edf has no published settings for digits with ipc=10: it takes its defaults' in capsys.readouterr().out
+    for show in (True, False):
+        make_set('mtt', digits(device='cpu'), 1, 0, Shared(data, changed(FULL_PRESET, flip=False), tmp_path, experts=experts), show=show, **SMALL, batch_syn=10)
+        assert ('mtt has no published settings for digits with ipc=1: it takes its defaults' in capsys.readouterr().out)==show
