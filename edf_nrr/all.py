@@ -16,7 +16,7 @@ from .load import load_data
 from .models import create_model, model_names
 from .teachers import imagenet_model, in_space, load_teacher, match_classes, save_teacher
 from .augment import DSA
-from .training import DATM_RECIPE, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
+from .training import DATM_RECIPE, EDF_RECIPE, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
 from .training import train_student, train_teacher, tune_lr
 from .cam import cam, show_cams
 from .compdd import complexity, easy_hard, show_complexity

@@ -132,13 +132,13 @@ def dd_distill(
     load_plugin(plugin)
     importlib.import_module('edf_nrr.export') # gives sets their method `export`
     from edf_nrr.load import load_data
-    from edf_nrr.methods import check_settings, find_method, make_set, method_settings, parameters
+    from edf_nrr.methods import check_settings, find_method, make_set, own_published, parameters
     from edf_nrr.trajectory import Experts
     m,path,settings = find_method(method),Path(path or f'runs/{method}'),parse_settings(settings)
     check_settings(m, settings)
     real = load_data(data, root, size, object_fraction, zca=zca)
     shared = shared_for(real, path, teacher, arch, epochs, work=work, flip=not no_flip)
-    if work=='published' and not method_settings(m, real, ipc, shared.preset):
+    if work=='published' and not own_published(m, real, ipc):
         raise ValueError(f'there are no published settings of {method} for {real.name} with ipc={ipc}: '
                          'use --work default or quick, and --settings')
     if 'experts' in parameters(m.make)[0]: shared.experts = Experts(experts)
