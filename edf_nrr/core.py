@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Normalize', 'ZCA', 'input_space', 'same_space', 'contact_sheet', 'show_images', 'show_rows', 'save_figure',
-           'Distilled', 'DistillError']
+           'Distilled', 'class_rows', 'DistillError']
 
 # %% ../nbs/00a_core.ipynb #7ae579f3
 import numpy as np, torch
@@ -165,6 +165,7 @@ def show_rows(
     rows:dict, # Name to (N,C,H,W) pixels in [0,1], equally many in each row
     height:float=.85, # Inches a row
     width:float=9., # Inches
+    fontsize:float=10, # Of the names
     fig=None # matplotlib figure. Default: a new one
 ): # The figure
     "Rows of images, with their names at the left"
@@ -175,7 +176,7 @@ def show_rows(
         ax.imshow(contact_sheet(x, len(x)), interpolation='nearest')
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.set_ylabel(name, rotation=0, ha='right', va='center')
+        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=fontsize)
     return fig
 
 # %% ../nbs/00a_core.ipynb #af992458
@@ -296,6 +297,17 @@ def to_dls(self:Distilled,
     from fastai.data.core import DataLoaders
     return DataLoaders.from_dsets(self.dataset(), valid or self.dataset(), bs=bs, device=self.images.device, num_workers=0)
 
+# %% ../nbs/00a_core.ipynb #6c6e2229
+def class_rows(
+    x, # (N,C,H,W) pixels in [0,1], class by class
+    sizes:list # Images of each class
+)->torch.Tensor: # (K*largest,C,H,W)
+    "Images in a row for each class, white where a class has fewer than another"
+    n = max(max(sizes), 1)
+    grid = torch.ones(len(sizes)*n, *x.shape[1:])
+    grid[torch.cat([c*n+torch.arange(k) for c,k in enumerate(sizes)])] = x
+    return grid
+
 # %% ../nbs/00a_core.ipynb #792b866f
 @patch
 def show(self:Distilled,
@@ -306,11 +318,9 @@ def show(self:Distilled,
     "Show the set, a row for each class"
     k = min(len(self.classes), max_classes)
     idx = [(self.labels==c).nonzero().flatten()[:per_class].cpu() for c in range(k)]
-    ncols = max(max(map(len, idx)), 1)
-    p = torch.cat([self.pixels().cpu(), torch.ones(1, *self.images.shape[1:])])
-    blank = len(self)
-    order = torch.cat([torch.cat([i, torch.full((ncols-len(i),), blank)]) for i in idx])
-    return show_images(p[order], ncols, titles=self.classes[:k], **kwargs)
+    sizes = [len(o) for o in idx]
+    p = class_rows(self.pixels().cpu()[torch.cat(idx)], sizes)
+    return show_images(p, max(max(sizes), 1), titles=self.classes[:k], **kwargs)
 
 # %% ../nbs/00a_core.ipynb #b2104474
 class DistillError(ValueError):

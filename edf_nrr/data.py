@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .basics import free_memory, human_bytes, one_of, progress, rng
-from .core import Normalize, ZCA, show_images
+from .core import Normalize, ZCA, class_rows, show_images
 
 # %% ../nbs/01_data.ipynb #1afc0a15
 class Split:
@@ -374,14 +374,6 @@ def outline(
     edge = (F.max_pool2d(m, 3, 1, 1)>m)
     return torch.where(edge, torch.tensor(colour).to(p)[:,None,None], p)
 
-# %% ../nbs/01_data.ipynb #7373fde2
-def _class_grid(p, sizes):
-    "Images (N,C,H,W), given class by class, in rows of equal length, white where a class has fewer"
-    n = max(sizes)
-    grid = torch.ones(len(sizes)*n, *p.shape[1:])
-    grid[torch.cat([c*n+torch.arange(k) for c,k in enumerate(sizes)])] = p
-    return grid
-
 # %% ../nbs/01_data.ipynb #2a87a058
 @patch
 def show(self:ImageData,
@@ -398,7 +390,7 @@ def show(self:ImageData,
     p = self.pixels(split, torch.cat(rows)).cpu()
     if masks: p = outline(p, self.masks(split, torch.cat(rows)).cpu())
     sizes = [len(o) for o in rows]
-    return show_images(_class_grid(p, sizes), max(sizes), titles=self.classes[:k], **kwargs)
+    return show_images(class_rows(p, sizes), max(sizes), titles=self.classes[:k], **kwargs)
 
 # %% ../nbs/01_data.ipynb #50a7e56f
 def pixel_covariance(

@@ -17,9 +17,9 @@ from .basics import Run, changed, function_id, given, kept_memory, one_of, posit
 from .basics import progress, rng, total_memory
 from .core import DistillError, Distilled
 from .data import ImageData
+from .models import same_network
 from .teachers import in_space
 from .augment import DSA
-from .models import same_network
 from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
 from .trajectory import Experts, draw_segment, fingerprint
 from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn

@@ -13,7 +13,7 @@ import numpy as np, torch
 from fastcore.basics import patch
 from .basics import atomic_write, markdown_table, mean_ci, one_of, plus_minus, read_json
 from .basics import write_json
-from .core import contact_sheet
+from .core import show_rows
 
 # %% ../nbs/30b_report.ipynb #a9e62bd8
 RANDOM,FULL = 'random real','full data' # Rows that every comparison has
@@ -331,14 +331,9 @@ def pictures(self:Comparison,
     fig # matplotlib figure
 ):
     "Some images of each set in `sets`, a row a method"
-    for i,(name,s) in enumerate(self.sets.items()):
-        ax = fig.add_subplot(len(self.sets), 1, i+1)
-        first = [(s.labels==k).nonzero().flatten()[:2] for k in s.labels.unique()[:10]]
-        p = s.pixels().cpu()[torch.cat(first).cpu()]
-        ax.imshow(contact_sheet(p, len(p)), interpolation='nearest')
-        ax.set_xticks([])
-        ax.set_yticks([])
-        ax.set_ylabel(name, rotation=0, ha='right', va='center', fontsize=8)
+    def first(s): return [(s.labels==k).nonzero().flatten()[:2] for k in s.labels.unique()[:10]]
+    rows = {n: s.pixels().cpu()[torch.cat(first(s)).cpu()] for n,s in self.sets.items()}
+    show_rows(rows, fontsize=8, fig=fig)
 
 # %% ../nbs/30b_report.ipynb #a0ddc00e
 def html_table(
