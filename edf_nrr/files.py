@@ -437,7 +437,7 @@ class ParquetRows(Encoded):
         super().__init__(size, resize)
     def __len__(self): return len(self.rows)
 
-# %% ../nbs/01b_files.ipynb #8052ce4b
+# %% ../nbs/01b_files.ipynb #352d7e15
 @patch
 def files(self:ParquetRows,
     idx # (B,) positions in `rows`
@@ -448,7 +448,8 @@ def files(self:ParquetRows,
     with self._lock: columns = {g: self._group(g) for g in np.unique(groups)}
     for g,r in zip(groups, rows-self._starts[groups]):
         file,number = self._groups[g]
-        out.append((columns[g][int(r)].as_py()['bytes'] or b'', f'{file} row {r} of group {number}'))
+        image = columns[g][int(r)].as_py() or {}
+        out.append((image.get('bytes') or b'', f'{file} row {r} of group {number}'))
     return out
 
 # %% ../nbs/01b_files.ipynb #bd70593a

@@ -164,6 +164,17 @@ def test_parquet_says_what_was_converted(tmp_path, capsys):
     assert set(d.train.images.conversions.values())=={3}
 
 # ---- files that are none ----
+@pytest.mark.parametrize('row', [None, dict(bytes=None, path='a.png'), dict(bytes=b'', path='a.png')])
+def test_rows_without_an_image_are_named(tmp_path, row):
+    for part in ('train', 'test'): write_rows(tmp_path/f'{part}.parquet', list(mixed()))
+    pq = pytest.importorskip('pyarrow.parquet')
+    t = pq.read_table(tmp_path/'test.parquet').to_pylist()
+    t[3]['image'] = row
+    import pyarrow as pa
+    pq.write_table(pa.Table.from_pylist(t), tmp_path/'test.parquet')
+    for stream in (True, False):
+        with fails('test.parquet row 3 of group 0 cannot be read as an image .*empty'): parquet(tmp_path, 8, stream=stream, device='cpu')
+
 def no_images(tmp_path):
     whole = saved(Image.fromarray(noise(90, 120, 3)), 'PNG')
     for name,b in dict(empty=b'', cut=whole[:len(whole)//2], header=whole[:20], text=b'not an image').items():
@@ -242,7 +253,7 @@ assert o.batch(np.arange(8)).shape==(8, 3, 32, 32)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss-before)/1024)
 '''
 
-@pytest.mark.parametrize('mode,format,most', [('RGB', 'PNG', 320), ('L', 'PNG', 400), ('RGBA', 'PNG', 620)])
+@pytest.mark.parametrize('mode,format,most', [('RGB', 'PNG', 420), ('L', 'PNG', 480), ('RGBA', 'PNG', 780)])
 def test_large_images_one_at_a_time(tmp_path, mode, format, most):
     "8 files of 8000x8000 in one batch: 256 MB each as RGB, twice that while transparency is laid over white"
     made = "import sys; from PIL import Image; Image.new(sys.argv[1], (8000, 8000)).save('made', sys.argv[2], compress_level=1)"
