@@ -11,7 +11,8 @@ import contextlib,functools,io,json,tempfile
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .basics import Run, digest, markdown_table, one_of
+from .basics import digest, markdown_table, one_of
+from .run import Run
 from .core import Distilled, same_space
 from .data import ImageData, Split, class_rank
 from .datasets import digits

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 import edf_nrr.codes # noqa: F401, adds the labels topk and components
 from fastcore.basics import patch
-from .basics import Run, changed, digest, mean_ci, positive, progress, read_json, versions
+from .basics import changed, digest, mean_ci, positive, progress, read_json, versions
 from .basics import write_json
+from .run import Run
 from .core import Distilled, same_space
 from .data import ImageData
 from .models import create_model
@@ -481,7 +482,7 @@ def compare(
     arch = [arch] if isinstance(arch, str) or callable(arch) else list(arch or [])
     check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher)
     run = Runner(data, entries, seeds, budget, protocol, path)
-    if path: Run(path, run.note())
+    with Run(path, run.note()): pass
     made = run.all_sets(full, show)
     run.use_teacher(comparison_teacher(data, teacher, path, run.needs_teacher(made, labels)))
     arch = arch or [student_arch(next(iter(made.values()))[0][0])]

@@ -7,9 +7,10 @@ __all__ = ['Normalize', 'ZCA', 'input_space', 'same_space', 'contact_sheet', 'sh
            'Distilled', 'class_rows', 'DistillError']
 
 # %% ../nbs/00a_core.ipynb #7ae579f3
+import math
 import numpy as np, torch
 from fastcore.basics import patch,store_attr
-from .basics import load_tensors, one_of, save_tensors
+from .basics import check_tensor, load_tensors, one_of, reading, save_tensors
 
 # %% ../nbs/00a_core.ipynb #33befe33
 class Normalize:
@@ -109,10 +110,14 @@ def to(self:ZCA,
 # %% ../nbs/00a_core.ipynb #78f3c042
 def input_space(
     kind:str, # 'normalize' or 'zca'
-    state:dict # What its `state()` gave
+    state:dict, # What its `state()` gave
+    shape=None # (C,H,W) of its images, or None: not checked
 ): # `Normalize` or `ZCA`
     "The input space that `state` describes"
     one_of('the kind of input space', kind, ['normalize', 'zca'])
+    c,d = (shape[0],math.prod(shape)) if shape else (-1,-1)
+    forms = dict(mean=(d,), vectors=(d, d), values=(d,), eps=()) if kind=='zca' else dict(mean=(c,), std=(c,))
+    for k,form in forms.items(): check_tensor(f'{k} of the input space', state.get(k), form)
     if kind=='zca': return ZCA(**{**state, 'eps': float(state['eps'])})
     return Normalize(**state)
 
@@ -200,25 +205,37 @@ class Distilled:
         history:dict=None, # Name to (T,) tensor of what was logged
         provenance:dict=None # How it was made. JSON
     ):
+        if isinstance(classes, str): raise ValueError(f'classes must be a list of names, got {classes!r}')
         history,provenance,classes = history or {},provenance or {},list(classes)
         store_attr()
         self.check()
     def __len__(self): return len(self.images)
 
-# %% ../nbs/00a_core.ipynb #56c25b4f
+# %% ../nbs/00a_core.ipynb #88e85c40
 @patch
 def check(self:Distilled):
-    "An error unless images, labels, logits and learning rate fit each other"
-    x,y,n,k = self.images,self.labels,len(self.images),len(self.classes)
+    "An error unless images, labels, logits and learning rate are finite and fit each other"
+    self.check_labels()
+    x,n,k = self.images,len(self.images),len(self.classes)
     if x.ndim!=4 or not x.is_floating_point():
         raise ValueError(f'images must be float (N,C,H,W), got {x.dtype} {tuple(x.shape)}')
-    if y.shape!=(n,): raise ValueError(f'{n} images need labels of shape ({n},), got {tuple(y.shape)}')
-    if n and not (0<=y.min() and y.max()<k):
-        raise ValueError(f'labels must be in 0..{k-1} for {k} classes, got {y.min()}..{y.max()}')
+    check_tensor('images', x)
     if self.logits is not None and self.logits.shape!=(n, k):
         raise ValueError(f'logits must be ({n},{k}), got {tuple(self.logits.shape)}')
-    if self.lr is not None and not self.lr>0:
-        raise ValueError(f'the learned lr must be positive, got {self.lr}')
+    if self.logits is not None: check_tensor('logits', self.logits)
+    if self.lr is not None and not 0<self.lr<math.inf:
+        raise ValueError(f'the learned lr must be positive and finite, got {self.lr}')
+
+# %% ../nbs/00a_core.ipynb #0e31a865
+@patch
+def check_labels(self:Distilled):
+    "An error unless labels are class numbers, one an image, and classes have names"
+    y,n,k = self.labels,len(self.images),len(self.classes)
+    if y.shape!=(n,) or y.is_floating_point():
+        raise ValueError(f'{n} images need whole labels of shape ({n},), got {y.dtype} {tuple(y.shape)}')
+    if n and not (0<=y.min() and y.max()<k):
+        raise ValueError(f'labels must be in 0..{k-1} for {k} classes, got {y.min()}..{y.max()}')
+    if len(set(map(str, self.classes)))<k: raise ValueError(f'class names must differ, got {self.classes}')
 
 # %% ../nbs/00a_core.ipynb #07d49ae3
 @patch(as_prop=True)
@@ -262,23 +279,23 @@ def save(self:Distilled,
     if self.logits is not None: t['logits'] = self.logits
     t |= {f'norm.{k}': v for k,v in self.norm.state().items()}
     t |= {f'history.{k}': torch.as_tensor(v) for k,v in self.history.items()}
-    save_tensors(path, t, dict(what='Distilled', classes=self.classes, norm=self.norm.kind, lr=self.lr,
-                               provenance=self.provenance))
+    save_tensors(path, t, dict(what='a distilled set', classes=self.classes, norm=self.norm.kind, lr=self.lr,
+                               soft=self.logits is not None, provenance=self.provenance))
 
-# %% ../nbs/00a_core.ipynb #73940709
+# %% ../nbs/00a_core.ipynb #6e547497
 @patch(cls_method=True)
 def load(cls:Distilled,
     path, # A file of `Distilled.save`
     device='cpu' # Where the tensors go
 )->Distilled:
     "Read a set that `Distilled.save` wrote"
-    t,m = load_tensors(path, device)
-    if m.get('what')!='Distilled':
-        raise ValueError(f'{path} holds {m.get("what", "something else")}, not a distilled set')
+    t,m = load_tensors(path, device, 'a distilled set')
     def part(name): return {k.removeprefix(name+'.'): v for k,v in t.items() if k.startswith(name+'.')}
-    norm = input_space(m['norm'], part('norm'))
-    return Distilled(t['images'], t['labels'], m['classes'], norm, t.get('logits'), m['lr'], part('history'),
-                     m['provenance'])
+    with reading(path, 'a distilled set'):
+        norm = input_space(m['norm'], part('norm'), t['images'].shape[1:])
+        if ('logits' in t)!=m['soft']: raise ValueError('its soft labels are missing')
+        return Distilled(t['images'], t['labels'], m['classes'], norm, t.get('logits'), m['lr'], part('history'),
+                         m['provenance'])
 
 # %% ../nbs/00a_core.ipynb #648a2d68
 @patch

@@ -11,7 +11,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import free_memory, human_bytes, one_of, progress, rng
+from .basics import digest, free_memory, human_bytes, one_of, progress, rng
 from .core import Normalize, ZCA, class_rows, show_images
 
 # %% ../nbs/01_data.ipynb #1afc0a15
@@ -506,3 +506,24 @@ def resized(self:ImageData,
     train,test = [_resize(o, size, self.name) for o in (self.train, self.test)]
     data = ImageData(train, test, self.classes, None, self.name, self.device)
     return data.whiten(self.norm.eps) if self.norm.kind=='zca' else data
+
+# %% ../nbs/01_data.ipynb #6175f123
+@patch
+def sample(self:Split,
+    n:int=64 # At most so many
+)->torch.Tensor: # (n,C,H,W) uint8 on the CPU
+    "Some images, evenly spread over the split"
+    idx = torch.linspace(0, len(self)-1, min(n, len(self))).round().long()
+    return self.raw(idx).cpu()
+
+# %% ../nbs/01_data.ipynb #e16360a2
+@patch
+def identity(self:ImageData,
+    split:str='train' # 'train', or 'test' for both splits
+)->dict: # JSON
+    "What tells these data from others"
+    parts = [self.train, self.test] if split=='test' else [self.train]
+    norm = self.norm
+    space = [norm.kind, norm.eps if norm.kind=='zca' else digest(norm.mean, norm.std)]
+    images = [[len(o), digest(o.y, o.sample())] for o in parts]
+    return dict(name=self.name, classes=self.classes, shape=list(self.train.shape), space=space, images=images)

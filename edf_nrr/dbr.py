@@ -14,8 +14,8 @@ import dataclasses,hashlib,time
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import changed, free_memory, human_bytes, kept_memory, load_tensors, one_of
-from .basics import positive, progress, rng, save_tensors
+from .basics import TensorFile, changed, check_tensor, free_memory, human_bytes, kept_memory
+from .basics import one_of, positive, progress, reading, rng, save_tensors
 from .core import Distilled
 from .data import ImageData
 from .teachers import evaluating
@@ -324,6 +324,7 @@ class Labels:
         self.d,self.classes,self.d_max,self.code = d,classes,d_max,code
         self.check_tensors()
         self.epochs,self.n = d.shape[:2]
+        self.file,self.intact = None,set() # Where it was read from, and epochs that were checked
 
 # %% ../nbs/22_dbr.ipynb #6613d973
 @patch
@@ -382,6 +383,22 @@ def check(self:Labels,
         raise ValueError(f'{epochs} epochs asked for, there are labels of {self.epochs}: '
                          f'relabel with epochs={epochs}, or train for {self.epochs}')
 
+# %% ../nbs/22_dbr.ipynb #4ff449c5
+@patch
+def check_epoch(self:Labels,
+    epoch:int # From 0
+):
+    "Raise an error unless an epoch's labels are those that were saved, and possible"
+    if self.file is None or epoch in self.intact: return
+    d,c = self.d[epoch],None if self.classes is None else self.classes[epoch]
+    for k,t in (('d', d), ('classes', c)):
+        if t is not None: self.file.intact(k, t, epoch)
+    with reading(self.file.path, 'labels'):
+        check_tensor('d', d)
+        if d.numel() and d.min()<0: raise ValueError(f'a distance is {d.min()}')
+        if c is not None and not 0<=c.min()<=c.max()<len(self.names): raise ValueError('a class is unknown')
+    self.intact.add(epoch)
+
 # %% ../nbs/22_dbr.ipynb #09aa2a24
 @patch
 def packed(self:Labels,
@@ -390,6 +407,7 @@ def packed(self:Labels,
     mixed:Mixed # Their views
 )->tuple: # (N,k) stored numbers, (N,k) int64 classes or None, on the device of the views
     "What is stored of some views"
+    self.check_epoch(epoch)
     idx,dev = torch.as_tensor(idx).to(self.d.device),mixed.x.device
     c = None if self.classes is None else self.classes[epoch,idx].to(dev).long()
     return self.d[epoch,idx].to(dev),c
@@ -412,12 +430,12 @@ def save(self:Labels,
     path # The file to write, by custom `.safetensors`
 ):
     "Write the labels to one file"
-    meta = dict(what='Labels', kind=self.kind, views=dataclasses.asdict(self.views),
+    meta = dict(what='labels', kind=self.kind, views=dataclasses.asdict(self.views),
                 names=self.names, set_id=self.set_id, d_max=self.d_max)
     tensors = dict(d=self.d)
     if self.classes is not None: tensors['classes'] = self.classes
     if self.code: tensors |= self.code._asdict()
-    save_tensors(path, tensors, meta)
+    save_tensors(path, tensors, meta, rows=('d', 'classes'))
 
 # %% ../nbs/22_dbr.ipynb #ee866a0d
 @patch
@@ -428,22 +446,23 @@ def read_code(self:LabelKind,
     if self.code is None or not {*self.code._fields}<=tensors.keys(): return None
     return self.code(**{k: tensors[k].cpu() for k in self.code._fields})
 
-# %% ../nbs/22_dbr.ipynb #bb19aa27
+# %% ../nbs/22_dbr.ipynb #488e08ff
 @patch(cls_method=True)
 def load(cls:Labels,
     path, # A file of `Labels.save`
     device='cpu' # Where the labels go
 )->Labels:
-    "Read what `Labels.save` wrote"
-    t,m = load_tensors(path, device)
-    what = m.get('what', 'something else')
-    if what!='Labels': raise ValueError(f'{path} holds {what}, not labels')
-    if 'd' not in t: raise ValueError(f'{path} has no distances: it is damaged')
-    views = Views(**{k: tuple(o) if isinstance(o, list) else o for k,o in m['views'].items()})
-    try:
+    "Read what `Labels.save` wrote. The numbers of an epoch are read, and checked, when they are asked for"
+    f = TensorFile(path, device)
+    m = f.about('labels')
+    with reading(path, 'labels'):
+        t = {k: f.file.get_tensor(k) if k in ('d', 'classes') else f.tensor(k) for k in f.names}
+        views = Views(**{k: tuple(o) if isinstance(o, list) else o for k,o in m['views'].items()})
+        positive(d_max=m['d_max'])
         code = kind_of(m['kind']).read_code(t)
-        return cls(m['kind'], views, t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code)
-    except ValueError as e: raise ValueError(f'{path}: {e}') from None
+        res = cls(m['kind'], views, t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code)
+    res.file = f
+    return res
 
 # %% ../nbs/22_dbr.ipynb #449b2737
 @torch.no_grad()

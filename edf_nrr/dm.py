@@ -10,8 +10,9 @@ import copy,dataclasses,math
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Run, changed, digest, function_id, given, kept_memory, one_of, positive
-from .basics import progress, rng, seed_of
+from .basics import changed, check_count, check_tensor, digest, function_id, given, kept_memory
+from .basics import one_of, positive, progress, rng, seed_of
+from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
 from .models import create_model, features
@@ -183,7 +184,7 @@ class DMRun:
         self.rows = [(y==c).nonzero().flatten() for c in range(data.n_classes)]
         self.labels = torch.arange(data.n_classes, device=data.device).repeat_interleave(cfg.ipc)
         self.state = dict(images=images, speed=torch.zeros_like(images))
-        self.it,self.loss,self.run = 0,[],None
+        self.it,self.loss,self.run = 0,[],Run(None, {})
 
 # %% ../nbs/30a_dm.ipynb #d74d07d7
 @patch(as_prop=True)
@@ -246,16 +247,15 @@ def result(self:DMRun)->Distilled:
     return Distilled(self.state['images'].clone(), self.labels, data.classes, data.norm,
                      history=history, provenance=self.about())
 
-# %% ../nbs/30a_dm.ipynb #558f8bf4
+# %% ../nbs/30a_dm.ipynb #921426c0
 @patch
 def save(self:DMRun):
     "Write checkpoint, log and set if the run has a folder"
-    if not self.run: return
     state = self.state | dict(loss=torch.tensor(self.loss, dtype=torch.float64))
     state |= given(weights=getattr(self.weigh, 'weights', None))
-    self.run.save(state, dict(it=self.it))
-    self.run.log([dict(it=i, loss=l) for i,l in enumerate(self.loss)])
-    self.result().save(self.run.path/'distilled.safetensors')
+    def write_log(): self.run.log([dict(it=i, loss=l) for i,l in enumerate(self.loss)])
+    def write_set(): self.result().save(self.run.file('distilled.safetensors'))
+    self.run.save(state, dict(it=self.it), log=write_log, set=write_set)
 
 # %% ../nbs/30a_dm.ipynb #f1bf1677
 @patch
@@ -265,11 +265,10 @@ def stop(self:DMRun,
 ):
     "Save what there is and raise a `DistillError`"
     self.save()
-    where = f' and in {self.run.path}' if self.run else ''
-    text = (f'iteration {self.it} has loss {loss:.3g} and would take a synthetic value to {biggest:.3g} '
-            f'(max_abs={self.cfg.max_abs}): lower lr_img (now {self.cfg.lr_img}), and check that the '
-            f'images are finite. The state before is in the error as last_good{where}')
-    raise DistillError(text, self.result())
+    why = (f'iteration {self.it} has loss {loss:.3g} and would take a synthetic value to {biggest:.3g} '
+           f'(max_abs={self.cfg.max_abs}): lower lr_img (now {self.cfg.lr_img}), and check that the images are finite')
+    self.run.fail(why)
+    raise DistillError(f'{why}. {self.run.what_is_left()}', self.result())
 
 # %% ../nbs/30a_dm.ipynb #b114b2af
 @patch
@@ -279,23 +278,46 @@ def identity(self:DMRun)->dict: # JSON
     fixed = {k: v for k,v in dataclasses.asdict(self.cfg).items() if k not in free}
     seen = digest(*net.parameters(), *net.buffers()) if self.asks else None
     images = digest(dm_start(self.data, self.cfg))
-    return fixed | dict(data=self.data.name, images=images, cam_model=seen) | self.replaced
+    return fixed | dict(data=self.data.identity(), images=images, cam_model=seen) | self.replaced
+
+# %% ../nbs/30a_dm.ipynb #2e7d6ad2
+@patch
+def check_state(self:DMRun,
+    state:dict, # Tensors of a checkpoint
+    meta:dict # What it says of them
+):
+    "An error unless a checkpoint can be one of this run"
+    images,weights = self.state['images'],state.get('weights')
+    check_count('it', meta['it'])
+    check_tensor('loss', state['loss'], (meta['it'],))
+    for k in ('images', 'speed'): check_tensor(k, state.get(k), images.shape, images.dtype)
+    if weights is not None: check_tensor('weights', weights.expand_as(images))
 
 # %% ../nbs/30a_dm.ipynb #95181753
 @patch
 def open(self:DMRun,
-    path=None # Folder of the run, or None: nothing is written
+    run:Run # Of this `identity`, entered
 ):
-    "Go on from the checkpoint in `path`, if there is one"
-    self.run = Run(path, self.identity()) if path else None
-    saved = self.run.load(self.data.device) if self.run else None
+    "Go on from the run's checkpoint, if there is one"
+    self.run,saved = run,run.load(self.data.device)
     if not saved: return
+    with run.checking(): self.check_state(*saved)
     self.state,self.it = saved[0],saved[1]['it']
     self.loss,weights = self.state.pop('loss').tolist(),self.state.pop('weights', None)
     if hasattr(self.weigh, 'weights'): self.weigh.weights = weights
     if self.it>self.cfg.iterations:
-        raise ValueError(f'the run in {path} has gone on to iteration {self.it} already, more than '
+        raise ValueError(f'the run in {run.path} has gone on to iteration {self.it} already, more than '
                          f'iterations={self.cfg.iterations}: raise it, or choose another path')
+
+# %% ../nbs/30a_dm.ipynb #af0695d2
+@patch
+def advance(self:DMRun,
+    stop=False # `StopRequest`
+):
+    "One iteration, and what is due after it"
+    self.step()
+    if stop or self.run.due(self.it, self.cfg.save_every) or self.it==self.cfg.iterations: self.save()
+    if stop: self.run.stop(stop, f'iteration {self.it} of {self.cfg.iterations}')
 
 # %% ../nbs/30a_dm.ipynb #9c354857
 @kept_memory()
@@ -313,10 +335,11 @@ def dm(
     "Distribution matching (Zhao & Bilen 2023, but for the number of iterations, see `DMConfig`)"
     cfg = changed(cfg, **changes)
     job = DMRun(data, cfg, cam_model, keep, weigh)
-    job.open(path)
-    bar = progress(range(job.it, cfg.iterations), show=show)
-    for _ in bar:
-        job.step()
-        if job.it%cfg.save_every==0 or job.it==cfg.iterations: job.save()
-        bar.comment = f'loss {job.loss[-1]:.3f}'
+    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+        job.open(run)
+        bar = progress(range(job.it, cfg.iterations), show=show)
+        for _ in bar:
+            job.advance(stop)
+            bar.comment = f'loss {job.loss[-1]:.3f}'
+        if not run.keeps(job.result(), job.it): job.save()
     return job.result()

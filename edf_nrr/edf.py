@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .basics import Run, changed, function_id, given, kept_memory, one_of, positive
+from .basics import changed, check_count, check_tensor, digest, function_id, given, kept_memory
+from .basics import one_of, positive
 from .basics import progress, rng, total_memory
+from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
 from .models import same_network
@@ -208,7 +210,9 @@ class MatchingRun:
         if weigh is None: self.weigh = settings_weights(data, experts, cfg, cam_model)
         make = CompiledStep if cfg.gradient=='compiled' else forward_fn
         self.forward = make(experts.net().to(data.device))
-        self.it,self.skipped,self.graphs,self.history,self.run = 0,0,0,[],None
+        self.cam_model = cam_model if self.weigh is not None and weigh is None else None
+        self.it,self.skipped,self.graphs,self.history,self.broken = 0,0,0,[],None
+        self.run = Run(None, {})
 
 # %% ../nbs/14_edf.ipynb #6efd13c4
 @patch
@@ -298,10 +302,18 @@ def update(self:MatchingRun,
         state[k].sub_(lr*state[f'v_{k}'])
     state['lr'].clamp_(min=self.cfg.lr_min)
 
+# %% ../nbs/14_edf.ipynb #96300616
+@patch
+def finite(self:MatchingRun,
+    name:str # 'images', 'logits' or 'lr'
+)->bool:
+    "Are all numbers of a part of the state finite? True for one that is not learned"
+    return name not in self.state or bool(self.state[name].isfinite().all())
+
 # %% ../nbs/14_edf.ipynb #b72ead5b
 @patch
 def step(self:MatchingRun):
-    "One iteration, which changes nothing if the loss is above `loss_threshold` or no number"
+    "One iteration, which changes nothing if the loss is above `loss_threshold` or no number. `broken` names what it broke"
     weights = self.pixel_weights()
     loss,grads,expert,epoch = self.gradient()
     loss,lr = loss.item(),self.state['lr'].item()
@@ -310,6 +322,7 @@ def step(self:MatchingRun):
     if not skip:
         if weights is not None: grads['images'] = grads['images']*weights
         self.update(grads)
+        self.broken = next((k for k in self.cfg.rates if not self.finite(k)), None)
     biggest = self.state['images'].abs().max().item()
     seen = dict(it=self.it, loss=loss, lr=lr, biggest=biggest, expert=expert, start=epoch)
     self.history.append(dict(seen, skipped=int(skip), accuracy=math.nan))
@@ -370,20 +383,51 @@ def identity(self:MatchingRun)->dict: # JSON
     "What must agree for a run to go on"
     free = 'iterations', 'save_every', 'eval_every'
     fixed = {k: v for k,v in dataclasses.asdict(self.cfg).items() if k not in free}
-    return fixed | dict(data=self.data.name, n_experts=len(self.experts)) | self.replaced
+    net = self.cam_model
+    seen = None if net is None else digest(*net.parameters(), *net.buffers())
+    made_of = dict(data=self.data.identity(), experts=self.experts.digest(), cam_model=seen)
+    return fixed | made_of | self.replaced
 
 # %% ../nbs/14_edf.ipynb #1b8f6f5d
 @patch
 def save(self:MatchingRun):
     "Keep the set as the last good one, and write it if the run has a folder"
     self.good = self.result()
-    if not self.run: return
     columns = {f'history.{k}': v for k,v in self.columns(torch.float64).items()}
     state = self.state | dict(labels=self.labels) | columns
     state |= given(weights=getattr(self.weigh, 'weights', None))
-    self.run.save(state, dict(it=self.it, graphs=self.graphs))
-    self.run.log(self.history)
-    self.good.save(self.run.path/'distilled.safetensors')
+    meta = dict(it=self.it, graphs=self.graphs, skipped=self.skipped)
+    def write_set(): self.good.save(self.run.file('distilled.safetensors'))
+    self.run.save(state, meta, log=lambda: self.run.log(self.history), set=write_set)
+
+# %% ../nbs/14_edf.ipynb #0f73e39b
+@patch
+def forms(self:MatchingRun,
+    it:int # Iterations that are done
+)->dict: # Name to shape
+    "The tensors of a checkpoint"
+    n,k = self.cfg.ipc*self.data.n_classes,self.data.n_classes
+    learned = dict(images=(n, self.data.channels, self.data.size, self.data.size), lr=())
+    if self.cfg.labels=='soft': learned['logits'] = (n, k)
+    names = 'it loss lr biggest expert start skipped accuracy'.split() if it else []
+    return learned | {f'v_{k}': v for k,v in learned.items()} | {f'history.{o}': (it,) for o in names} | dict(labels=(n,))
+
+# %% ../nbs/14_edf.ipynb #b0561ddf
+@patch
+def check_state(self:MatchingRun,
+    state:dict, # Tensors of the checkpoint
+    meta:dict # What it says of them
+):
+    "An error unless a checkpoint can be one of this run"
+    for k in ('it', 'graphs', 'skipped'): check_count(k, meta[k])
+    forms,weights = self.forms(meta['it']),state.get('weights')
+    differ = sorted(forms.keys()^state.keys()-{'weights'})
+    if differ: raise ValueError(f'it has not the tensors of this run: {differ}')
+    for k,form in forms.items():
+        seen = k in ('history.accuracy', 'history.loss') # may be no numbers
+        check_tensor(k, state[k].nan_to_num() if seen else state[k], form)
+    if not 0<=state['labels'].min()<=state['labels'].max()<self.data.n_classes: raise ValueError('labels are no classes')
+    if weights is not None: check_weights(weights, state['images'])
 
 # %% ../nbs/14_edf.ipynb #90095a48
 @patch
@@ -392,7 +436,8 @@ def resume(self:MatchingRun,
     meta:dict # Iteration, and graphs that are kept
 ):
     "Go on from a checkpoint"
-    self.it,self.graphs,self.labels = meta['it'],meta['graphs'],state.pop('labels')
+    with self.run.checking(): self.check_state(state, meta)
+    self.it,self.graphs,self.skipped,self.labels = meta['it'],meta['graphs'],meta['skipped'],state.pop('labels')
     names = [k for k in state if k.startswith('history.')]
     rows = zip(*(state.pop(k).tolist() for k in names))
     self.history = [dict(zip([k.removeprefix('history.') for k in names], row)) for row in rows]
@@ -403,17 +448,17 @@ def resume(self:MatchingRun,
 # %% ../nbs/14_edf.ipynb #f82f2592
 @patch
 def open(self:MatchingRun,
-    path=None # Folder of the run, or None: nothing is written
+    run:Run # Of this `identity`, entered
 ):
-    "Start, or go on from the checkpoint in `path`"
-    self.run = Run(path, self.identity()) if path else None
-    saved = self.run.load(self.data.device) if self.run else None
+    "Start, or go on from the run's checkpoint"
+    self.run = run
+    saved = run.load(self.data.device)
     if saved: self.resume(*saved)
     else:
         self.start()
         self.graphs = self.kept_graphs()
     if self.it>self.cfg.iterations:
-        raise ValueError(f'the run in {path} has gone on to iteration {self.it} already, more than '
+        raise ValueError(f'the run in {run.path} has gone on to iteration {self.it} already, more than '
                          f'iterations={self.cfg.iterations}: raise it, or choose another path')
     self.good = self.result()
 
@@ -423,7 +468,11 @@ def trouble(self:MatchingRun): # A sentence, or None
     "What is wrong with the last iteration"
     cfg,last = self.cfg,self.history[-1]
     it,loss,lr,biggest = (last[k] for k in ('it', 'loss', 'lr', 'biggest'))
-    if not math.isfinite(loss) or not math.isfinite(biggest):
+    if self.broken:
+        rate = dict(images='lr_img', logits='lr_y', lr='lr_lr')[self.broken]
+        what = dict(lr='the learned learning rate').get(self.broken, f'a value of the {self.broken}')
+        return f'{what} is not finite after iteration {it}: lower {rate} (now {getattr(cfg, rate)})'
+    if not math.isfinite(loss):
         return (f'the matching loss became {loss} at iteration {it} (student lr {lr:.3g}): '
                 f'lower lr_lr (now {cfg.lr_lr}) or lr_init (now {cfg.lr_init})')
     if biggest>cfg.max_abs:
@@ -440,20 +489,20 @@ def stop_if_broken(self:MatchingRun):
     "Raise a `DistillError` with the last good set if something is wrong"
     why = self.trouble()
     if why is None: return
-    where = f' and in {self.run.path}' if self.run else ''
-    raise DistillError(f'{why}. The state before is in the error as last_good{where}', self.good)
+    self.run.fail(why)
+    raise DistillError(f'{why}. {self.run.what_is_left()}', self.good)
 
 # %% ../nbs/14_edf.ipynb #18d9d220
 @patch
 def evaluate_and_save(self:MatchingRun,
     recipe:Recipe # How the two students of an evaluation are trained
 ):
-    "Evaluate, and save, if this iteration is one of `eval_every` or `save_every`, or the last"
+    "Evaluate, and save, if this iteration is one of `eval_every` or `save_every`, or the last, or if the last checkpoint is old"
     cfg = self.cfg
     if cfg.eval_every and self.it%cfg.eval_every==0:
         seen = evaluate(self.result(), self.data, self.experts.arch, 2, recipe, checks=1)
         self.history[-1]['accuracy'] = seen.mean
-    if self.it%cfg.save_every==0 or self.it==cfg.iterations: self.save()
+    if self.run.due(self.it, cfg.save_every) or self.it==cfg.iterations: self.save()
 
 # %% ../nbs/14_edf.ipynb #9d8a1e78
 def check_space(
@@ -498,6 +547,20 @@ def check_inputs(
                          'record such experts, or set arch=None to try anyway')
     check_saved_epochs(experts, cfg)
 
+# %% ../nbs/14_edf.ipynb #295a08b3
+@patch
+def advance(self:MatchingRun,
+    recipe:Recipe, # Of the students of an evaluation
+    stop=False # `StopRequest`
+):
+    "One iteration, and what is due after it"
+    self.step()
+    self.stop_if_broken()
+    self.evaluate_and_save(recipe)
+    if not stop: return
+    if self.run: self.save()
+    self.run.stop(stop, f'iteration {self.it} of {self.cfg.iterations}')
+
 # %% ../nbs/14_edf.ipynb #0f9774b3
 @kept_memory()
 @torch.enable_grad()
@@ -518,13 +581,13 @@ def distill(
     cfg = changed(cfg, **changes)
     check_inputs(data, experts, cfg)
     job = MatchingRun(data, experts, cfg, objective, keep, weigh, cam_model)
-    job.open(path)
-    bar = progress(range(job.it, cfg.iterations), show=show)
-    for _ in bar:
-        job.step()
-        job.stop_if_broken()
-        job.evaluate_and_save(eval_recipe)
-        bar.comment = job.comment()
+    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+        job.open(run)
+        bar = progress(range(job.it, cfg.iterations), show=show)
+        for _ in bar:
+            job.advance(eval_recipe, stop)
+            bar.comment = job.comment()
+        if not run.keeps(job.result(), job.it): job.save()
     return job.result()
 
 # %% ../nbs/14_edf.ipynb #c8b9ff1c

@@ -13,7 +13,9 @@ import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Run, changed, digest, kept_memory, one_of, positive, progress, rng
+from .basics import changed, check_count, check_tensor, digest, kept_memory, load_tensors, one_of
+from .basics import positive, progress, reading, rng, save_tensors, seal_of
+from .run import Run, stoppable
 from .core import Distilled
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
@@ -217,16 +219,14 @@ class Refinement:
     def __init__(self,
         syn:Distilled, # What to start from
         teacher, # Network with `.classes` in the set's input space and on its device
-        cfg:NRRConfig=NRRConfig(), # How
-        path=None # Folder for checkpoints
+        cfg:NRRConfig=NRRConfig() # How
     ):
-        self.syn,self.teacher,self.cfg,self.run = syn,teacher,cfg,None
+        self.syn,self.teacher,self.cfg,self.run = syn,teacher,cfg,Run(None, {})
         self.own,self.bounds = _targets(syn, teacher, cfg),pixel_bounds(syn.norm, syn.images)
         self.groups = mixed_groups(syn.labels, cfg.batch_size, cfg.seed)
         self.at = [o.to(syn.images.device) for o in self.groups]
         self.images,self.done = syn.images.detach().clone(),0
-        self.log = torch.zeros(len(self.groups)*cfg.iterations, 2, device=syn.images.device)
-        if path is not None: self.resume(path)
+        self.log = torch.zeros(len(self.groups)*cfg.iterations, 3, device=syn.images.device)
 
 # %% ../nbs/21_nrr.ipynb #8cf0fd5b
 @patch(as_prop=True)
@@ -286,50 +286,106 @@ def step(self:Refinement):
     g,losses = self.gradient()
     lr = cfg.lr*.5*(1+math.cos(math.pi*it/cfg.iterations))
     x_opt = free_step(x, g, s['m'], s['v'], it+1, lr, cfg)
-    self.images[self.at[group]] = masked_step(x, x_opt, s['mask'], *self.bounds)
-    self.log[self.done] = losses.to(self.log)
+    x = masked_step(x, x_opt, s['mask'], *self.bounds)
+    self.images[self.at[group]] = x
+    self.log[self.done] = torch.stack([*losses, x.abs().max()]).to(self.log)
     self.done += 1
 
-# %% ../nbs/21_nrr.ipynb #f4bbde65
+# %% ../nbs/21_nrr.ipynb #64f04460
 @patch
 def check_finite(self:Refinement):
-    "An error that names the first loss that is not finite"
-    bad = (~self.log[:self.done].isfinite().all(1)).nonzero().flatten()
+    "An error that names the first loss, or the first images, that are not finite"
+    bad = (~self.log[:self.done].isfinite()).nonzero()
     if not len(bad): return
-    group,it = divmod(bad[0].item(), self.cfg.iterations)
-    kept = f'. The state before is in {self.run.path}' if self.run else ''
-    raise ValueError(f'the loss of group {group} is not finite at iteration {it}: use a smaller lr or alpha_bn, '
-                     f'and check that teacher and images are finite{kept}')
+    row,column = bad[0].tolist()
+    group,it = divmod(row, self.cfg.iterations)
+    what = 'the loss', 'the BatchNorm loss', 'a value of the images'
+    why = f'{what[column]} of group {group} is not finite at iteration {it}: use a smaller lr or alpha_bn, and check that the teacher is finite'
+    self.run.fail(why)
+    raise ValueError(f'{why}. {self.run.what_is_left()}')
 
-# %% ../nbs/21_nrr.ipynb #fbfd463f
+# %% ../nbs/21_nrr.ipynb #33ebb11b
 @patch
 def save(self:Refinement):
-    "Check the losses, and write a checkpoint where there is a folder for it"
+    "Check the losses, and write the present group where there is a folder for it"
     self.check_finite()
-    if self.run is None: return
-    tensors = self.state | dict(images=self.images, log=self.log)
-    self.run.save(tensors, dict(done=self.done))
+    group,it = self.place
+    if it==0: return self.run.save(dict(log=self.log), dict(done=self.done), group=lambda: self.save_group(group-1))
+    self.run.save(self.state | dict(images=self.images[self.at[group]], log=self.log), dict(done=self.done))
 
-# %% ../nbs/21_nrr.ipynb #5e2435ce
+# %% ../nbs/21_nrr.ipynb #37446746
 @patch
-def resume(self:Refinement,
-    path # Folder for checkpoints
+def group_file(self:Refinement,
+    group:int # A finished group
+): # Its path
+    "Where the images of a group are kept"
+    return self.run.file(f'group_{group:04d}.safetensors')
+
+# %% ../nbs/21_nrr.ipynb #92ff26f7
+@patch
+def save_group(self:Refinement,
+    group:int # A finished group
 ):
-    "Open the folder, and go on from its last checkpoint if there is one"
+    "Write the images of a group, which will not change any more"
+    meta = dict(what='a refined group', of=seal_of(self.run.identity), group=group)
+    save_tensors(self.group_file(group), dict(images=self.images[self.at[group]]), meta)
+
+# %% ../nbs/21_nrr.ipynb #9384a25c
+@patch
+def read_group(self:Refinement,
+    group:int # A finished group
+):
+    "Take up the images of a group"
+    file,like = self.group_file(group),self.images[self.at[group]]
+    t,m = load_tensors(file, like.device, 'a refined group')
+    with reading(file, 'a group of this run'):
+        if (m['of'], m['group'])!=(seal_of(self.run.identity), group): raise ValueError('it is of another run')
+        check_tensor('images', t['images'], like.shape, like.dtype)
+    self.images[self.at[group]] = t['images']
+
+# %% ../nbs/21_nrr.ipynb #44b11acd
+@patch
+def identity(self:Refinement)->dict: # JSON
+    "What must agree for a run to go on"
     weights = [*self.teacher.parameters(), *self.teacher.buffers()]
-    inputs = dict(images=digest(self.syn.images, self.syn.labels), teacher=digest(*weights))
-    self.run = Run(path, dataclasses.asdict(self.cfg) | inputs)
-    saved = self.run.load(self.syn.images.device)
+    fixed = {k: v for k,v in dataclasses.asdict(self.cfg).items() if k!='save_every'}
+    return fixed | dict(classes=self.syn.classes, images=digest(self.syn.images, self.syn.labels), teacher=digest(*weights))
+
+# %% ../nbs/21_nrr.ipynb #20b26ea7
+@patch
+def check_state(self:Refinement,
+    state:dict, # Tensors of a checkpoint
+    meta:dict # What it says of them
+):
+    "An error unless a checkpoint can be one of this run"
+    check_count('done', meta['done'], 1, len(self.log))
+    check_tensor('log', state['log'], self.log.shape)
+    group,it = divmod(meta['done'], self.cfg.iterations)
+    if not it: return
+    form,like = self.images[self.at[group]].shape,self.images
+    for k in ('images', 'm', 'v'): check_tensor(k, state[k], form, like.dtype)
+    check_tensor('mask', state['mask'], (form[0], 1, -1, -1))
+
+# %% ../nbs/21_nrr.ipynb #fee769b6
+@patch
+def open(self:Refinement,
+    run:Run # Of this `identity`, entered
+):
+    "Go on from the run's checkpoint if there is one"
+    self.run,saved = run,run.load(self.images.device)
     if saved is None: return
+    with run.checking(): self.check_state(*saved)
     self.state,self.done = saved[0],saved[1]['done']
-    self.images,self.log = self.state.pop('images'),self.state.pop('log')
+    self.log,(group,it) = self.state.pop('log'),self.place
+    for o in range(group): self.read_group(o)
+    if it: self.images[self.at[group]] = self.state.pop('images')
 
 # %% ../nbs/21_nrr.ipynb #cd8349ab
 @patch
 def result(self:Refinement)->Distilled:
     "The images as a set, with the mean losses of all groups"
     syn,n = self.syn,len(self.groups) if self.done else 1
-    ce,bn = self.log.unflatten(0, (n, -1)).mean(0).T.cpu() if self.done else self.log.T.cpu()
+    ce,bn = (self.log.unflatten(0, (n, -1)).mean(0) if self.done else self.log)[:,:2].T.cpu()
     about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=self.cfg.seed,
                  teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance)
     history = dict(ce=ce.contiguous(), bn=bn.contiguous())
@@ -338,16 +394,18 @@ def result(self:Refinement)->Distilled:
 # %% ../nbs/21_nrr.ipynb #0bbcbf53
 @patch
 def finish(self:Refinement,
-    show:bool=True # Show progress?
+    show:bool=True, # Show progress?
+    stop=False # `StopRequest`
 ):
     "All steps that are left"
     bar = progress(range(self.done, len(self.log)), show=show)
     with evaluating(self.teacher), torch.no_grad(), kept_memory():
         for _ in bar:
             self.step()
-            if self.place[1]%self.cfg.save_every: continue
+            if not (stop or self.run.due(self.place[1], self.cfg.save_every)): continue
             self.save()
-            bar.comment = 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1].tolist())
+            if stop: self.run.stop(stop, f'step {self.done} of {len(self.log)}')
+            bar.comment = 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1,:2].tolist())
 
 # %% ../nbs/21_nrr.ipynb #83b32f4a
 def refine(
@@ -359,6 +417,8 @@ def refine(
     **changes # Settings of `NRRConfig` to change, such as eps=.7
 )->Distilled: # With 'ce' and 'bn' of each iteration in `history`, without soft labels, which were of other images
     "Refine what the teacher does not look at, and leave the rest as it is (NRR-DD, NRR)"
-    job = Refinement(syn, teacher, changed(cfg, **changes), path)
-    job.finish(show)
+    job = Refinement(syn, teacher, changed(cfg, **changes))
+    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+        job.open(run)
+        job.finish(show, stop)
     return job.result()

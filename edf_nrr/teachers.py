@@ -4,18 +4,21 @@
 
 # %% auto #0
 __all__ = ['output_names', 'outputs_by_class', 'match_classes', 'InSpace', 'in_space', 'imagenet_model', 'evaluating',
-           'images_at_once', 'equal_parts', 'scores_of', 'teacher_tensors', 'save_teacher', 'load_teacher',
-           'teacher_note']
+           'images_at_once', 'equal_parts', 'scores_of', 'teacher_tensors', 'save_teacher', 'check_form',
+           'read_teacher', 'load_teacher', 'kept_teacher', 'teacher_note']
 
 # %% ../nbs/02a_teachers.ipynb #0db4c4a3
 from contextlib import contextmanager
+from pathlib import Path
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .basics import given, load_tensors, save_tensors
+from .basics import TensorFile, check_count, check_tensor, given, load_tensors
+from .basics import reading, save_tensors
+from .run import difference_text, differences
 from .core import Normalize, input_space, same_space
 from .imagenet import imagenet_find
-from .models import create_model
+from .models import create_model, model_builder
 
 # %% ../nbs/02a_teachers.ipynb #7ffab272
 def output_names(
@@ -151,34 +154,76 @@ def teacher_tensors(
 def save_teacher(
     teacher, # Network of `train_teacher`, or with the same four attributes
     path, # The file to write, by custom `.safetensors`
+    made:dict=None, # How it was made, for `kept_teacher`. JSON
 ):
     "Write a teacher to one file"
     about = teacher.about
     if not isinstance(about['arch'], str):
         raise ValueError('a file can only name an architecture that has a name, see model_names(): '
                          f'this teacher was made by {about["arch"]!r}')
-    note = dict(what='teacher', classes=teacher.classes, space=teacher.space.kind,
-                accuracy=teacher.accuracy, **about)
+    note = dict(what='a teacher', classes=teacher.classes, space=teacher.space.kind,
+                accuracy=teacher.accuracy, made=made, **about)
     save_tensors(path, teacher_tensors(teacher), note)
 
-# %% ../nbs/02a_teachers.ipynb #943f0363
+# %% ../nbs/02a_teachers.ipynb #257ae3e0
+def check_form(
+    weights:dict, # Name to tensor
+    n_classes:int, # Outputs of the network
+    arch:str, # Its name
+    size:int, # Image side
+    channels:int, # Of its images
+):
+    "An error unless the network of that name has tensors of these names and shapes, finite in all their values"
+    if not isinstance(arch, str): raise ValueError(f'the architecture must be a name, got {arch!r}')
+    for k,v in (('size', size), ('channels', channels)): check_count(k, v, 1, 2048)
+    with torch.device('meta'): wanted = model_builder(arch)(n_classes, size, channels).state_dict()
+    differ = sorted(wanted.keys()^weights.keys())
+    if differ: raise ValueError(f'{arch} and the weights differ in {differ[:3]}')
+    for k,v in wanted.items(): check_tensor(k, weights[k], v.shape, v.dtype)
+
+# %% ../nbs/02a_teachers.ipynb #44831148
+def read_teacher(
+    t:dict, # Tensors of a file of `save_teacher`
+    m:dict, # What it says of them
+): # In eval mode, with the four attributes
+    "Make the teacher of a file's contents"
+    def part(name):
+        return {k.removeprefix(name+'.'): v for k,v in t.items() if k.startswith(name+'.')}
+    about,n = {k: m[k] for k in ('arch', 'size', 'channels')},len(m['classes'])
+    check_form(part('weight'), n, **about)
+    net = create_model(n_classes=n, **about)
+    net.load_state_dict(part('weight'))
+    net.classes,net.about,net.accuracy = m['classes'],about,m['accuracy']
+    net.space = input_space(m['space'], part('space'))
+    if not 0<=net.accuracy<=1: raise ValueError(f'its accuracy is {net.accuracy}')
+    output_names(net)
+    return net.eval()
+
+# %% ../nbs/02a_teachers.ipynb #f0c5a990
 def load_teacher(
     path, # A file of `save_teacher`
     device='cpu', # Where it goes
 ): # In eval mode, with the four attributes
     "Read a teacher"
-    t,m = load_tensors(path, device)
-    if m.get('what')!='teacher':
-        raise ValueError(f'{path} holds {m.get("what", "something else")}, not a teacher: '
-                         'name a file of save_teacher()')
-    def part(name):
-        return {k.removeprefix(name+'.'): v for k,v in t.items() if k.startswith(name+'.')}
-    about = {k: m[k] for k in ('arch', 'size', 'channels')}
-    net = create_model(n_classes=len(m['classes']), **about).to(device)
-    net.load_state_dict(part('weight'))
-    net.classes,net.space = m['classes'],input_space(m['space'], part('space'))
-    net.accuracy,net.about = m['accuracy'],about
-    return net.eval()
+    t,m = load_tensors(path, 'cpu', 'a teacher')
+    with reading(path, 'a teacher'): net = read_teacher(t, m)
+    net.space = net.space.to(device)
+    return net.to(device)
+
+# %% ../nbs/02a_teachers.ipynb #69399ed7
+def kept_teacher(
+    path, # Its file
+    made:dict, # Everything that makes it: settings, data. JSON
+    make, # Function that makes it, called when there is no file
+    device='cpu', # Where it goes
+): # In eval mode, with the four attributes
+    "The teacher in a file if it was made like this, a new one if there is no file, or else an error that names what differs"
+    if not Path(path).exists(): save_teacher(make(), path, made)
+    there = TensorFile(path).meta.get('made') or {}
+    differ = differences(there, made)
+    if not differ: return load_teacher(path, device)
+    raise ValueError(f'{path} was trained in another way: {difference_text(differ)}. '
+                     'Choose another folder, or delete that file')
 
 # %% ../nbs/02a_teachers.ipynb #3a11d521
 def teacher_note(

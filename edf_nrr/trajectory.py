@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam_gradient', 'ExpertConfig', 'expert_forward',
-           'loss_gradient', 'expert_step', 'expert_epoch', 'ExpertRun', 'fingerprint', 'store_description', 'Experts',
-           'epoch_ranges', 'store_differences', 'open_store', 'store_bytes', 'store_bill', 'parameters_only',
-           'record_experts', 'expert_accuracy', 'start_range', 'draw_segment']
+           'loss_gradient', 'expert_step', 'expert_epoch', 'fingerprint', 'expert_file', 'store_description',
+           'store_id', 'ExpertRun', 'Experts', 'epoch_ranges', 'store_differences', 'open_store', 'store_bytes',
+           'store_bill', 'parameters_only', 'record_one', 'record_all', 'record_experts', 'expert_accuracy',
+           'start_range', 'draw_segment']
 
 # %% ../nbs/10_trajectory.ipynb #9a0443aa
-import dataclasses,hashlib,json,math,shutil
+import dataclasses,hashlib,json,math,shutil,time
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from safetensors import safe_open
-from .basics import changed, human_bytes, kept_memory, load_tensors, one_of, positive
-from .basics import progress, read_json, rng, save_tensors, seed_of, write_json
+from .basics import TensorFile, changed, check_count, check_tensor, human_bytes, kept_memory
+from .basics import load_tensors, one_of, positive, progress, read_sealed, reading, rng
+from .basics import save_tensors, seal_of, seed_of, write_sealed
+from .run import Busy, Lock, Stopped, difference_text, differences, stoppable
 from .data import ImageData
 from .models import create_model, param_shapes, unflatten
 from .augment import DSA
@@ -149,7 +151,46 @@ def expert_epoch(
         grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
         expert_step(params, velocity, grads, cfg)
 
-# %% ../nbs/10_trajectory.ipynb #5de7fd00
+# %% ../nbs/10_trajectory.ipynb #6becf160
+def fingerprint(
+    norm # Input space of a data set: `Normalize` or `ZCA`
+)->str: # 16 hexadecimal digits
+    "A short hash of an input space: experts and synthetic images must share theirs"
+    h = hashlib.blake2b(norm.kind.encode(), digest_size=8)
+    for k,v in sorted(norm.state().items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
+    return h.hexdigest()
+
+# %% ../nbs/10_trajectory.ipynb #b32dd04b
+def expert_file(
+    path, # Folder of the store
+    expert:int # Which expert
+)->Path:
+    "The file of a finished expert"
+    return Path(path)/f'expert_{expert:04d}.safetensors'
+
+# %% ../nbs/10_trajectory.ipynb #f4d76787
+def store_description(
+    data:ImageData, # Real data
+    cfg:ExpertConfig # How
+)->dict: # JSON
+    "What a store says about its experts: recipe, data, input space, shapes of the parameters"
+    net = create_model(cfg.arch, data.n_classes, data.size, data.channels, seed=0)
+    shapes = {k: list(v) for k,v in param_shapes(net).items()}
+    about = dict(classes=data.classes, size=data.size, channels=data.channels, data=data.name, n_train=len(data.train))
+    desc = dict(config=dataclasses.asdict(cfg), **about, images=data.identity()['images'],
+                norm=fingerprint(data.norm), shapes=shapes, epochs=cfg.kept)
+    return json.loads(json.dumps(desc))
+
+# %% ../nbs/10_trajectory.ipynb #4a3b30c6
+def store_id(
+    desc:dict # From `store_description`
+)->str: # 16 hexadecimal digits
+    "A hash of all that two experts of one store share, their number aside"
+    defaults = dataclasses.asdict(ExpertConfig())
+    config = {k: v for k,v in (defaults|desc['config']).items() if k!='n'}
+    return seal_of(desc | dict(config=config))
+
+# %% ../nbs/10_trajectory.ipynb #9efc3457
 class ExpertRun:
     "One expert under way: parameters, momenta, last finished epoch. Goes on from what a killed run left"
     def __init__(self,
@@ -159,14 +200,17 @@ class ExpertRun:
         expert:int # Which expert
     ):
         self.data,self.cfg,self.expert,self.epoch = data,cfg,expert,-1
-        self.file = Path(path)/f'expert_{expert:04d}.safetensors'
+        self.file = expert_file(path, expert)
         self.part = self.file.with_suffix('.part')
+        self.store = store_id(store_description(data, cfg))
         seed = seed_of(cfg.seed, 'expert', expert, 'init')
         net = create_model(cfg.arch, data.n_classes, data.size, data.channels, seed=seed)
         self.shapes = param_shapes(net)
         self.params = [p.detach().clone() for p in net.to(data.device).parameters()]
         self.velocity = [torch.zeros_like(p) for p in self.params]
-        if (self.part/'state.safetensors').exists(): self.load()
+        if self.state.exists(): self.load()
+    @property
+    def state(self): return self.part/'state.safetensors'
 
 # %% ../nbs/10_trajectory.ipynb #efab6678
 @patch(as_prop=True)
@@ -179,23 +223,38 @@ def done(self:ExpertRun)->bool:
 def keep(self:ExpertRun):
     "Write the parameters of this epoch, in the type of the store"
     params = torch.cat([p.flatten() for p in self.params]).to(store_dtypes[self.cfg.dtype])
-    save_tensors(self.part/f'epoch_{self.epoch:04d}.safetensors', dict(params=params), {})
+    meta = dict(what='an epoch of an expert', store=self.store, epoch=self.epoch)
+    save_tensors(self.part/f'epoch_{self.epoch:04d}.safetensors', dict(params=params), meta)
 
 # %% ../nbs/10_trajectory.ipynb #b01e9647
 @patch
 def save(self:ExpertRun):
     "Write the state in full precision, from which a killed run goes on"
     state = {k: torch.cat([t.flatten() for t in getattr(self, k)]) for k in ('params', 'velocity')}
-    save_tensors(self.part/'state.safetensors', state, dict(epoch=self.epoch))
+    save_tensors(self.state, state, dict(what='a checkpoint', store=self.store, epoch=self.epoch))
 
 # %% ../nbs/10_trajectory.ipynb #1c3b0747
 @patch
 def load(self:ExpertRun):
     "Take up the state that `save` wrote"
-    state,meta = load_tensors(self.part/'state.safetensors', self.data.device)
-    for k,vector in state.items():
-        for own,saved in zip(getattr(self, k), unflatten(vector, self.shapes).values()): own.copy_(saved)
+    state,meta = load_tensors(self.state, self.data.device, 'a checkpoint')
+    with reading(self.state, f'a checkpoint of this expert (to record it anew, delete {self.part})'):
+        self.check_state(state, meta)
+        for k,vector in state.items():
+            for own,saved in zip(getattr(self, k), unflatten(vector, self.shapes).values()): own.copy_(saved)
     self.epoch = meta['epoch']
+
+# %% ../nbs/10_trajectory.ipynb #0e0ae566
+@patch
+def check_state(self:ExpertRun,
+    state:dict, # Tensors of a checkpoint
+    meta:dict # What it says of them
+):
+    "An error unless a checkpoint is one of this expert"
+    n = sum(p.numel() for p in self.params)
+    for k in ('params', 'velocity'): check_tensor(k, state.get(k), (n,), torch.float32)
+    check_count('epoch', meta['epoch'], 0, self.cfg.epochs)
+    if meta['store']!=self.store: raise ValueError('it was recorded with other settings or data')
 
 # %% ../nbs/10_trajectory.ipynb #6c955c59
 @patch
@@ -210,9 +269,9 @@ def check(self:ExpertRun):
 def finish(self:ExpertRun):
     "Make one file of the kept epochs"
     files = [self.part/f'epoch_{e:04d}.safetensors' for e in self.cfg.kept]
-    rows = torch.stack([load_tensors(f)[0]['params'] for f in files])
-    save_tensors(self.file, dict(params=rows), dict(epochs=self.cfg.kept))
-    shutil.rmtree(self.part)
+    rows = torch.stack([load_tensors(f, what='an epoch of an expert')[0]['params'] for f in files])
+    meta = dict(what='an expert', store=self.store, expert=self.expert, epochs=self.cfg.kept)
+    save_tensors(self.file, dict(params=rows), meta, rows=['params'])
 
 # %% ../nbs/10_trajectory.ipynb #ff00e4b8
 @patch
@@ -224,56 +283,81 @@ def advance(self:ExpertRun,
         self.epoch += 1
         which = self.expert,self.epoch
         if self.epoch: expert_epoch(forward, self.params, self.velocity, self.data, self.cfg, *which)
-        if self.epoch in self.cfg.kept: self.keep()
         self.check()
+        if self.epoch in self.cfg.kept: self.keep()
         self.save()
     if self.epoch==self.cfg.epochs: self.finish()
 
-# %% ../nbs/10_trajectory.ipynb #ca7f0a9e
-def fingerprint(
-    norm # Input space of a data set: `Normalize` or `ZCA`
-)->str: # 16 hexadecimal digits
-    "A short hash of an input space: experts and synthetic images must share theirs"
-    h = hashlib.blake2b(norm.kind.encode(), digest_size=8)
-    for k,v in sorted(norm.state().items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
-    return h.hexdigest()
-
-# %% ../nbs/10_trajectory.ipynb #e5e10510
-def store_description(
-    data:ImageData, # Real data
-    cfg:ExpertConfig, # How
-    net # The experts' network
-)->dict: # JSON
-    "What a store says about its experts: recipe, classes, input space, shapes of the parameters"
-    images = dict(classes=data.classes, size=data.size, channels=data.channels, data=data.name)
-    shapes = {k: list(v) for k,v in param_shapes(net).items()}
-    return dict(config=dataclasses.asdict(cfg), **images, norm=fingerprint(data.norm), shapes=shapes,
-                epochs=cfg.kept, n_train=len(data.train))
+# %% ../nbs/10_trajectory.ipynb #562a842d
+@patch
+def record(self:ExpertRun,
+    forward, # From `expert_forward`
+    stop, # `StopRequest`
+    say=lambda text: None # Gets a word an epoch
+):
+    "Go on until the expert is finished, or until the process is asked to stop"
+    while not self.done:
+        self.advance(forward)
+        say(f'expert {self.expert}, epoch {self.epoch}/{self.cfg.epochs}')
+        if stop and not self.done:
+            where = f'epoch {self.epoch} of expert {self.expert}'
+            raise Stopped(stop.number, f'stopped after {where}, kept in {self.part.parent}: the same call goes on from there')
+    shutil.rmtree(self.part, ignore_errors=True)
 
 # %% ../nbs/10_trajectory.ipynb #3648f351
 class Experts:
     "Recorded trajectories in the folder `path`, whose parameters are read when asked for"
     def __init__(self,
-        path # Folder that `record_experts` filled
+        path, # Folder that `record_experts` filled
+        n:int=None # The first so many experts, or None: all that are finished
     ):
         self.path = Path(path)
         f = self.path/'experts.json'
         if not f.exists():
             raise FileNotFoundError(f'no experts in {self.path}: record them with '
                                     f'record_experts(data, {str(self.path)!r})')
-        self.meta = read_json(f)
-        self.files = sorted(self.path.glob('expert_[0-9]*.safetensors'))
-        if not self.files:
-            raise FileNotFoundError(f'{self.path} has no finished expert: call record_experts again '
-                                    'with the same settings, it goes on where it stopped')
-        self.shapes = {k: tuple(v) for k,v in self.meta['shapes'].items()}
-        self.epochs,self.classes = self.meta['epochs'],self.meta['classes']
-        self.arch = self.meta['config']['arch']
-        self.row = {e: i for i,e in enumerate(self.epochs)}
+        self.files = sorted(self.path.glob('expert_[0-9]*.safetensors'))[:n]
+        if not self.files or n and len(self.files)<n:
+            raise FileNotFoundError(f'{self.path} has {len(self.files) or "no"} finished experts: call record_experts '
+                                    'again with the same settings, it goes on where it stopped')
+        self.meta = read_sealed(f)
+        with reading(f, 'a description of experts'): self.describe()
 
-# %% ../nbs/10_trajectory.ipynb #439a14a5
+# %% ../nbs/10_trajectory.ipynb #e3960bff
 @patch
 def __len__(self:Experts): return len(self.files)
+
+# %% ../nbs/10_trajectory.ipynb #22a9fed1
+@patch
+def describe(self:Experts):
+    "Take over what `experts.json` says"
+    m = self.meta
+    self.shapes = {k: tuple(v) for k,v in m['shapes'].items()}
+    self.epochs,self.classes,self.arch = m['epochs'],m['classes'],m['config']['arch']
+    for e in self.epochs: check_count('epoch', e)
+    self.row = {e: i for i,e in enumerate(self.epochs)}
+    self.id,self.opened = store_id(m),{}
+
+# %% ../nbs/10_trajectory.ipynb #f3de25bb
+@patch
+def opened_file(self:Experts,
+    expert:int # Which expert
+)->TensorFile:
+    "The file of one expert, opened once. An error unless it is of this store"
+    if expert in self.opened: return self.opened[expert]
+    f = TensorFile(self.files[expert])
+    about = f.about('an expert')
+    with reading(f.path, f'an expert of {self.path}'):
+        if about['store']!=self.id or about['epochs']!=self.epochs:
+            raise ValueError('it was recorded with other settings or data')
+    self.opened[expert] = f
+    return f
+
+# %% ../nbs/10_trajectory.ipynb #be9819ad
+@patch
+def digest(self:Experts)->str: # 16 hexadecimal digits
+    "A hash of all experts, from the hashes in their files"
+    return seal_of([self.opened_file(i).hashes for i in range(len(self))])
 
 # %% ../nbs/10_trajectory.ipynb #de2a3935
 @patch(as_prop=True)
@@ -312,7 +396,8 @@ def params(self:Experts,
     if epoch not in self.row:
         raise ValueError(f'epoch {epoch} was not kept, only {epoch_ranges(self.epochs)}: '
                          'record the experts with a larger keep')
-    with safe_open(str(self.files[expert]), 'pt') as f: row = f.get_slice('params')[self.row[epoch]]
+    row = self.opened_file(expert).row('params', self.row[epoch])
+    with reading(self.files[expert], 'an expert'): check_tensor('params', row, (self.n_params,))
     return row.float().to(device)
 
 # %% ../nbs/10_trajectory.ipynb #0d4a372c
@@ -334,33 +419,29 @@ def model(self:Experts,
     net.classes = self.classes
     return net.to(device).eval()
 
-# %% ../nbs/10_trajectory.ipynb #c00dd9d8
+# %% ../nbs/10_trajectory.ipynb #696078ae
 def store_differences(
     old:dict, # Description of the store that is there
     new:dict # Description of what is to be recorded
 )->dict: # Name -> (value there, value now)
     "In what two stores differ, the number of experts aside"
     defaults = dataclasses.asdict(ExpertConfig())
-    def flat(desc):
-        config = {f'config.{k}': v for k,v in (defaults|desc['config']).items() if k!='n'}
-        rest = {k: v for k,v in desc.items() if k!='config'}
-        return json.loads(json.dumps(rest|config))
-    old,new = flat(old),flat(new)
-    return {k: (old.get(k), new.get(k)) for k in sorted(old.keys()|new.keys()) if old.get(k)!=new.get(k)}
+    full = [o | dict(config=defaults | o['config'] | dict(n=0)) for o in (old, new)]
+    return differences(*full)
 
-# %% ../nbs/10_trajectory.ipynb #a29e1aef
+# %% ../nbs/10_trajectory.ipynb #fc00baee
 def open_store(
     path:Path, # Folder of the store
     desc:dict # From `store_description`
 ):
     "Write the description of a store, or check that the one there agrees"
     f = path/'experts.json'
-    if not f.exists(): return write_json(f, desc)
-    differ = store_differences(read_json(f), desc)
-    if not differ: return
-    k,(there,now) = next(iter(differ.items()))
-    raise ValueError(f'{path} holds experts of another recipe: {", ".join(differ)} differ '
-                     f'({k}: {there!r} there, {now!r} now). Choose another path, or delete that one.')
+    there = read_sealed(f) if f.exists() else None
+    differ = there and store_differences(there, desc)
+    if differ and any(path.glob('expert_*')):
+        raise ValueError(f'{path} holds experts of another recipe: {difference_text(differ)}. '
+                         'Choose another path, or delete that one')
+    if differ or there is None: write_sealed(f, desc)
 
 # %% ../nbs/10_trajectory.ipynb #392068d1
 def store_bytes(
@@ -395,6 +476,43 @@ def parameters_only(
         raise ValueError(f'{name or type(net).__name__} keeps running statistics (BatchNorm), which cannot be '
                          'matched, only parameters can: use an instance-norm network such as "convnet"')
 
+# %% ../nbs/10_trajectory.ipynb #76bdd050
+def record_one(
+    data:ImageData, # Real data
+    cfg:ExpertConfig, # How
+    path, # Folder of the store
+    expert:int, # Which expert
+    forward, # From `expert_forward`
+    stop, # `StopRequest`
+    say # See `ExpertRun.record`
+)->bool: # False if another process has this expert
+    "Record an expert that is not finished and that no other process has"
+    part = expert_file(path, expert).with_suffix('.part')
+    if expert_file(path, expert).exists() and not part.exists(): return True
+    try:
+        with Lock(part): ExpertRun(data, cfg, path, expert).record(forward, stop, say)
+    except Busy: return False
+    return True
+
+# %% ../nbs/10_trajectory.ipynb #4a666cb7
+def record_all(
+    data:ImageData, # Real data
+    cfg:ExpertConfig, # How
+    path, # Folder of the store
+    forward, # From `expert_forward`
+    show:bool # Show progress?
+):
+    "Record all experts of a store, and wait for those that other processes have"
+    bar,left = progress(range(cfg.n), show=show),[]
+    def say(text): bar.comment = text
+    with stoppable() as stop:
+        for i in bar:
+            if not record_one(data, cfg, path, i, forward, stop, say): left.append(i)
+        while left:
+            if stop: raise Stopped(stop.number, f'stopped, other processes record experts {left}')
+            left = [i for i in left if not record_one(data, cfg, path, i, forward, stop, say)]
+            if left: time.sleep(1)
+
 # %% ../nbs/10_trajectory.ipynb #5a6d2c82
 def record_experts(
     data:ImageData, # Real data
@@ -409,16 +527,10 @@ def record_experts(
     parameters_only(net, cfg.arch)
     path.mkdir(parents=True, exist_ok=True)
     bill = store_bill(path, cfg, sum(math.prod(s) for s in param_shapes(net).values()))
-    open_store(path, store_description(data, cfg, net))
+    open_store(path, store_description(data, cfg))
     if show: print(bill)
-    forward,bar = expert_forward(net, cfg),progress(range(cfg.n), show=show)
-    with kept_memory():
-        for i in bar:
-            run = ExpertRun(data, cfg, path, i)
-            while not run.done:
-                run.advance(forward)
-                bar.comment = f'expert {i}, epoch {run.epoch}/{cfg.epochs}'
-    return Experts(path)
+    with kept_memory(): record_all(data, cfg, path, expert_forward(net, cfg), show)
+    return Experts(path, cfg.n)
 
 # %% ../nbs/10_trajectory.ipynb #eb912a13
 @torch.no_grad()

@@ -1,7 +1,8 @@
 "Files, runs and distilled sets: faults"
 import json,os
 import pytest, torch
-from edf_nrr.basics import Run, load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.basics import load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.run import Run
 from edf_nrr.core import Distilled, Normalize, ZCA
 
 def small(**kw):
@@ -53,8 +54,8 @@ def test_atomic_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert json.loads(f.read_text())==dict(a=1) and os.listdir(tmp_path)==['a.json']
 
 def test_run_names_what_differs(tmp_path):
-    Run(tmp_path, dict(a=1, b=2))
-    with pytest.raises(ValueError, match='b, c differ'): Run(tmp_path, dict(a=1, b=3, c=4))
+    with Run(tmp_path, dict(a=1, b=2)) as run: run.save({}, {})
+    with pytest.raises(ValueError, match='b, c differ'): Run(tmp_path, dict(a=1, b=3, c=4)).__enter__()
 
 def test_mean_ci_needs_values():
     with pytest.raises(ValueError, match='got none'): mean_ci([])

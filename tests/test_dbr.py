@@ -112,7 +112,7 @@ def test_two_classes():
 # ---- files ----
 def test_file_of_something_else(syn, tmp_path):
     syn.save(tmp_path/'x.safetensors')
-    with pytest.raises(ValueError, match='holds Distilled'): Labels.load(tmp_path/'x.safetensors')
+    with pytest.raises(ValueError, match='holds a distilled set, not labels'): Labels.load(tmp_path/'x.safetensors')
 
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError): Labels.load(tmp_path/'x.safetensors')

@@ -56,8 +56,8 @@ def test_teachers_in_files(data, tmp_path):
     save_teacher(named, tmp_path/'t.safetensors')
     assert teacher_note(load_teacher(tmp_path/'t.safetensors'))==teacher_note(named)
     with pytest.raises(ValueError, match='model_names'): save_teacher(unnamed, tmp_path/'n.safetensors')
-    save_tensors(tmp_path/'s.safetensors', dict(a=torch.zeros(1)), dict(what='Distilled'))
-    with pytest.raises(ValueError, match='Distilled, not a teacher'): load_teacher(tmp_path/'s.safetensors')
+    save_tensors(tmp_path/'s.safetensors', dict(a=torch.zeros(1)), dict(what='a distilled set'))
+    with pytest.raises(ValueError, match='a distilled set, not a teacher'): load_teacher(tmp_path/'s.safetensors')
 
 def test_accuracy_leaves_every_mode(data):
     net = create_model('convnet_bn_d1_w8', 10, data.size, data.channels)

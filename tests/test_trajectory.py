@@ -2,7 +2,7 @@
 import os,shutil,signal,subprocess,sys,time
 import pytest, torch
 from edf_nrr.augment import DSA
-from edf_nrr.basics import changed, read_json, write_json
+from edf_nrr.basics import changed, read_json, read_sealed, write_sealed
 from edf_nrr.datasets import cluttered_digits, digits
 from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
 
@@ -52,7 +52,7 @@ def test_opening_reads_no_weights(whole, monkeypatch):
     "A store of a hundred experts opens as fast as one of one"
     import edf_nrr.trajectory as t
     def boom(*a, **k): raise AssertionError('a weights file was opened')
-    monkeypatch.setattr(t, 'safe_open', boom)
+    monkeypatch.setattr(t, 'TensorFile', boom)
     monkeypatch.setattr(t, 'load_tensors', boom)
     assert len(Experts(whole.path))==2
 
@@ -83,12 +83,12 @@ def test_store_is_as_announced(data, tmp_path, dtype, capsys):
 def test_store_without_later_settings(data, whole):
     "A store that was written before a setting existed has its default"
     f = whole.path/'experts.json'
-    desc = read_json(f)
-    write_json(f, {**desc, 'config': {k: v for k,v in desc['config'].items() if k not in ('amp', 'compile')}})
+    desc = read_sealed(f)
+    write_sealed(f, {**desc, 'config': {k: v for k,v in desc['config'].items() if k not in ('amp', 'compile')}})
     try:
         assert len(record_experts(data, whole.path, CFG, show=False))==2
         with pytest.raises(ValueError, match='config.amp: False there, True now'): record_experts(data, whole.path, CFG, amp=True, show=False)
-    finally: write_json(f, desc)
+    finally: write_sealed(f, desc)
 
 def test_kept_memory_changes_no_bit(data, whole, tmp_path, monkeypatch):
     monkeypatch.setattr('edf_nrr.basics.glibc_calls', lambda: (None, None))
