@@ -10,8 +10,8 @@ import copy,dataclasses,math
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Run, changed, digest, function_id, given, kept_memory, one_of, positive
-from .basics import progress, rng, seed_of
+from .basics import Run, changed, digest, function_id, given, kept_memory, made_with
+from .basics import one_of, positive, progress, rng, seed_of
 from .core import DistillError, Distilled
 from .data import ImageData
 from .models import create_model, features
@@ -235,7 +235,8 @@ def about(self:DMRun)->dict: # JSON
     "How the set was made"
     cfg = self.cfg
     made = dict(method=self.method, ipc=cfg.ipc, seed=cfg.seed, data=self.data.name, iteration=self.it,
-                config=dataclasses.asdict(cfg), experts=dict(arch=cfg.arch, epochs=0), **self.replaced)
+                config=dataclasses.asdict(cfg), experts=dict(arch=cfg.arch, epochs=0), **self.replaced,
+                made_with=made_with(self.data.device))
     return made | (dict(cam_model=teacher_note(self.cam_model)) if self.asks else {})
 
 # %% ../nbs/30a_dm.ipynb #512124f6

@@ -8,20 +8,20 @@ __all__ = ['VARIANTS', 'EDFConfig', 'predicted_classes', 'correct_rows', 'truste
            'compare_matching']
 
 # %% ../nbs/14_edf.ipynb #db4196d1
-import copy,dataclasses,math,time
+import copy,dataclasses,math
 from functools import partial
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .basics import Run, changed, function_id, given, kept_memory, one_of, positive
-from .basics import progress, rng, total_memory
+from .basics import Run, changed, clock, function_id, given, kept_memory, made_with, one_of
+from .basics import positive, progress, rng, total_memory
 from .core import DistillError, Distilled
 from .data import ImageData
 from .models import same_network
 from .teachers import in_space
 from .augment import DSA
 from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
-from .trajectory import Experts, draw_segment, fingerprint
+from .trajectory import Experts, draw_segment, is_space
 from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
 from .matching import graphs_that_fit, matching_loss, unrolled_gradient
 from .cpd import cpd
@@ -353,7 +353,7 @@ def about(self:MatchingRun)->dict: # JSON
     "How the set was made"
     recipe = dict(self.experts.meta['config'], n=len(self.experts))
     return dict(method=self.method, iteration=self.it, graphs=self.graphs, config=dataclasses.asdict(self.cfg),
-                data=self.data.name, experts=recipe, **self.replaced)
+                data=self.data.name, experts=recipe, made_with=made_with(self.data.device), **self.replaced)
 
 # %% ../nbs/14_edf.ipynb #da821319
 @patch
@@ -463,7 +463,7 @@ def check_space(
 ):
     "An error unless data, experts and settings have one input space"
     kind = data.norm.kind
-    if experts.meta['norm']!=fingerprint(data.norm):
+    if not is_space(experts.meta['norm'], data.norm):
         raise ValueError("the experts were trained in another input space than the data's: use the "
                          'same normalisation (or ZCA), or record experts on these data')
     if cfg.zca is not None and cfg.zca!=(kind=='zca'):
@@ -565,9 +565,9 @@ def compare_matching(
     real = random_real(data, cfg.ipc, cfg.seed, models)
     sets = {'random real': tune_lr(real, data, arch, recipe=recipe)}
     for m in methods:
-        t0 = time.time()
+        start = clock(data.device)
         sets[m] = distill(data, experts, changed(cfg, **VARIANTS[m]), path=path/m)
-        took[m] = time.time()-t0
+        took[m] = clock(data.device)-start
     for m,s in sets.items():
         evals[m] = evaluate(s, data, arch, seeds, recipe)
         say(gain_line(m, evals))

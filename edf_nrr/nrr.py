@@ -13,7 +13,8 @@ import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Run, changed, digest, kept_memory, one_of, positive, progress, rng
+from .basics import Run, changed, digest, kept_memory, made_with, one_of, positive, progress
+from .basics import rng
 from .core import Distilled
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
@@ -331,7 +332,8 @@ def result(self:Refinement)->Distilled:
     syn,n = self.syn,len(self.groups) if self.done else 1
     ce,bn = self.log.unflatten(0, (n, -1)).mean(0).T.cpu() if self.done else self.log.T.cpu()
     about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=self.cfg.seed,
-                 teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance)
+                 teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance,
+                 made_with=made_with(syn.images.device))
     history = dict(ce=ce.contiguous(), bn=bn.contiguous())
     return Distilled(self.images, syn.labels, syn.classes, syn.norm, history=history, provenance=about)
 

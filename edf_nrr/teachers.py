@@ -177,14 +177,14 @@ def load_teacher(
     net = create_model(n_classes=len(m['classes']), **about).to(device)
     net.load_state_dict(part('weight'))
     net.classes,net.space = m['classes'],input_space(m['space'], part('space'))
-    net.accuracy,net.about = m['accuracy'],about
+    net.accuracy,net.about = m['accuracy'],about | given(made_with=m.get('made_with'))
     return net.eval()
 
-# %% ../nbs/02a_teachers.ipynb #3a11d521
+# %% ../nbs/02a_teachers.ipynb #019003d9
 def teacher_note(
     teacher, # Any network
-)->dict: # 'arch' and 'accuracy', as far as they are known
+)->dict: # 'arch', 'accuracy' and 'made_with', as far as they are known
     "What the provenance of a set says of its teacher"
-    arch = getattr(teacher, 'about', {}).get('arch')
-    if not isinstance(arch, str): arch = None
-    return given(arch=arch, accuracy=getattr(teacher, 'accuracy', None))
+    about = getattr(teacher, 'about', {})
+    arch = about.get('arch') if isinstance(about.get('arch'), str) else None
+    return given(arch=arch, accuracy=getattr(teacher, 'accuracy', None), made_with=about.get('made_with'))

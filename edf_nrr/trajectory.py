@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam_gradient', 'ExpertConfig', 'expert_forward',
-           'loss_gradient', 'expert_step', 'expert_epoch', 'ExpertRun', 'fingerprint', 'store_description', 'Experts',
-           'epoch_ranges', 'store_differences', 'open_store', 'store_bytes', 'store_bill', 'parameters_only',
-           'record_experts', 'expert_accuracy', 'start_range', 'draw_segment']
+           'loss_gradient', 'expert_step', 'expert_epoch', 'ExpertRun', 'steady_state', 'fingerprint', 'is_space',
+           'store_description', 'Experts', 'epoch_ranges', 'store_differences', 'open_store', 'store_bytes',
+           'store_bill', 'parameters_only', 'record_experts', 'expert_accuracy', 'start_range', 'draw_segment']
 
 # %% ../nbs/10_trajectory.ipynb #9a0443aa
 import dataclasses,hashlib,json,math,shutil
@@ -18,7 +18,7 @@ from safetensors import safe_open
 from .basics import changed, human_bytes, kept_memory, load_tensors, one_of, positive
 from .basics import progress, read_json, rng, save_tensors, seed_of, write_json
 from .data import ImageData
-from .models import create_model, param_shapes, unflatten
+from .models import create_model, layer_draws, param_shapes, unflatten
 from .augment import DSA
 
 # %% ../nbs/10_trajectory.ipynb #a3321009
@@ -142,12 +142,13 @@ def expert_epoch(
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
     order = torch.randperm(len(y), generator=g).to(y.device)
     views = rng(cfg.seed, 'expert', expert, 'view', epoch)
-    for idx in order.split(cfg.batch_size):
-        x = data.x('train', idx)
-        if cfg.augment: x = cfg.augment(x, views)
-        f = loss_gradient(forward, x, y[idx])
-        grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
-        expert_step(params, velocity, grads, cfg)
+    with layer_draws(seed_of(cfg.seed, 'expert', expert, 'layers', epoch), data.device):
+        for idx in order.split(cfg.batch_size):
+            x = data.x('train', idx)
+            if cfg.augment: x = cfg.augment(x, views)
+            f = loss_gradient(forward, x, y[idx])
+            grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
+            expert_step(params, velocity, grads, cfg)
 
 # %% ../nbs/10_trajectory.ipynb #5de7fd00
 class ExpertRun:
@@ -229,14 +230,33 @@ def advance(self:ExpertRun,
         self.save()
     if self.epoch==self.cfg.epochs: self.finish()
 
+# %% ../nbs/10_trajectory.ipynb #5bbb8c8d
+def steady_state(
+    norm # Input space of a data set: `Normalize` or `ZCA`
+)->dict: # Name to tensor
+    "What of an input space is the same wherever it is fitted"
+    if norm.kind!='zca': return norm.state()
+    values = [float(f'{o:.3e}') for o in norm.values.sort().values[-8:].tolist()]
+    return dict(mean=norm.mean, values=torch.tensor(values), eps=torch.tensor(norm.eps))
+
 # %% ../nbs/10_trajectory.ipynb #ca7f0a9e
 def fingerprint(
-    norm # Input space of a data set: `Normalize` or `ZCA`
+    norm, # Input space of a data set: `Normalize` or `ZCA`
+    whole:bool=False # All numbers, as version 0.1 hashed a `ZCA`?
 )->str: # 16 hexadecimal digits
     "A short hash of an input space: experts and synthetic images must share theirs"
     h = hashlib.blake2b(norm.kind.encode(), digest_size=8)
-    for k,v in sorted(norm.state().items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
+    state = norm.state() if whole else steady_state(norm)
+    for k,v in sorted(state.items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()
+
+# %% ../nbs/10_trajectory.ipynb #63844f31
+def is_space(
+    saved:str, # `fingerprint` that a store holds, also of version 0.1
+    norm # Input space of a data set
+)->bool:
+    "Does a stored fingerprint belong to an input space?"
+    return saved in (fingerprint(norm), fingerprint(norm, whole=True))
 
 # %% ../nbs/10_trajectory.ipynb #e5e10510
 def store_description(
@@ -351,12 +371,15 @@ def store_differences(
 # %% ../nbs/10_trajectory.ipynb #a29e1aef
 def open_store(
     path:Path, # Folder of the store
-    desc:dict # From `store_description`
+    desc:dict, # From `store_description`
+    norm # Input space of the data
 ):
     "Write the description of a store, or check that the one there agrees"
     f = path/'experts.json'
     if not f.exists(): return write_json(f, desc)
-    differ = store_differences(read_json(f), desc)
+    old = read_json(f)
+    if is_space(old['norm'], norm): old['norm'] = desc['norm']
+    differ = store_differences(old, desc)
     if not differ: return
     k,(there,now) = next(iter(differ.items()))
     raise ValueError(f'{path} holds experts of another recipe: {", ".join(differ)} differ '
@@ -409,7 +432,7 @@ def record_experts(
     parameters_only(net, cfg.arch)
     path.mkdir(parents=True, exist_ok=True)
     bill = store_bill(path, cfg, sum(math.prod(s) for s in param_shapes(net).values()))
-    open_store(path, store_description(data, cfg, net))
+    open_store(path, store_description(data, cfg, net), data.norm)
     if show: print(bill)
     forward,bar = expert_forward(net, cfg),progress(range(cfg.n), show=show)
     with kept_memory():
