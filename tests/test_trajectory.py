@@ -1,10 +1,11 @@
 "Recording experts: what a notebook cell should not carry"
-import os,shutil,signal,subprocess,sys,time
+import hashlib,os,shutil,signal,subprocess,sys,time
 import pytest, torch
 from edf_nrr.augment import DSA
 from edf_nrr.basics import changed, read_json, write_json
+from edf_nrr.core import ZCA
 from edf_nrr.datasets import cluttered_digits, digits
-from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
+from edf_nrr.trajectory import ExpertConfig, Experts, expert_epoch, expert_forward, fingerprint, record_experts
 
 CFG = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
 
@@ -109,3 +110,32 @@ def test_passes_in_bfloat16(data, tmp_path):
 def test_compiled_is_the_same_to_rounding(data, tmp_path):
     a,b = (record_experts(data, tmp_path/str(c), FLAT, epochs=1, compile=c, show=False) for c in (False, True))
     assert 0 < (b.params(0)-a.params(0)).norm() < 1e-3*(a.params(0)-a.params(0, 0)).norm()
+
+# ---- what the same bits need ----
+def test_dropout_comes_from_expert_and_epoch(data):
+    net,cfg = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(.5), torch.nn.Linear(64, 10)),changed(CFG, augment=None)
+    def after(expert, epoch):
+        params = [p.detach().clone() for p in net.parameters()]
+        expert_epoch(expert_forward(net, cfg), params, [torch.zeros_like(p) for p in params], data, cfg, expert, epoch)
+        return params[0]
+    state = torch.get_rng_state()
+    a = after(0, 1)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(9)
+    assert torch.equal(a, after(0, 1)) and not torch.equal(a, after(0, 2))
+
+def test_fingerprint_of_zca_does_not_hang_on_eigenvectors(data):
+    "Signs and last bits of eigenvectors and -values differ between machines"
+    z = data.whiten().norm
+    other = ZCA(z.mean, -z.vectors*(1+1e-6), z.values*(1+1e-6), z.eps)
+    assert fingerprint(other)==fingerprint(z)
+    for o in (data.whiten(.2).norm, ZCA(z.mean+1e-4, z.vectors, z.values, z.eps), ZCA(z.mean, z.vectors, z.values*1.01, z.eps)): assert fingerprint(o)!=fingerprint(z)
+
+def test_stores_of_version_0_1_keep_their_space(data, tmp_path):
+    z = data.whiten()
+    store = record_experts(z, tmp_path, CFG, n=1, epochs=1, show=False)
+    h = hashlib.blake2b(b'zca', digest_size=8) # as version 0.1 wrote it
+    for k,v in sorted(z.norm.state().items()): h.update(k.encode()+v.float().numpy().tobytes())
+    write_json(tmp_path/'experts.json', store.meta | dict(norm=h.hexdigest()))
+    assert len(record_experts(z, tmp_path, CFG, n=1, epochs=1, show=False))==1
+    with pytest.raises(ValueError, match='norm'): record_experts(data.whiten(.2), tmp_path, CFG, n=1, epochs=1, show=False)
