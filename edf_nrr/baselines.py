@@ -8,7 +8,7 @@ __all__ = ['SRE2L', 'first_largest', 'herd', 'farthest', 'train_features', 'choo
 
 # %% ../nbs/30_baselines.ipynb #4b024680
 import torch
-from .basics import changed, progress, rng
+from .basics import changed, made_with, progress, rng
 from .core import Distilled
 from .data import ImageData
 from .models import features
@@ -93,7 +93,7 @@ def choose_by_features(
     f = train_features(data, model, batch_size, show)
     of_class = [(y==c).nonzero().flatten() for c in range(data.n_classes)]
     idx = torch.cat([m[how(f[m], ipc)] for m in of_class])
-    about = dict(method=method, ipc=ipc, data=data.name, teacher=teacher_note(model))
+    about = dict(method=method, ipc=ipc, data=data.name, teacher=teacher_note(model), made_with=made_with(data.device))
     return Distilled(data.x('train', idx), y[idx], data.classes, data.norm,
                      history=dict(image=idx.cpu()), provenance=about)
 

@@ -11,7 +11,7 @@ __all__ = ['crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'ch
 import dataclasses,math
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import changed, given, one_of, positive, progress, rng, seed_of
+from .basics import changed, given, made_with, one_of, positive, progress, rng, seed_of
 from .core import Distilled
 from .data import ImageData
 from .teachers import evaluating, match_classes, scores_of, teacher_note
@@ -297,7 +297,7 @@ def assemble(
     labels = torch.arange(data.n_classes, device=images.device).repeat_interleave(ipc)
     history = dict(image=rows[at], **{k: v[at] for k,v in log.items()})
     about = dict(method=method, ipc=ipc, seed=cfg.seed, data=data.name,
-                 teacher=teacher_note(teacher), config=dataclasses.asdict(cfg))
+                 teacher=teacher_note(teacher), config=dataclasses.asdict(cfg), made_with=made_with(data.device))
     return Distilled(images, labels, data.classes, data.norm, history=history, provenance=about)
 
 # %% ../nbs/20_cidd.ipynb #8a2197e0

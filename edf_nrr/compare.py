@@ -7,14 +7,14 @@ __all__ = ['COLUMNS', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'StudentRecipe',
            'image_bytes', 'student_recipe', 'everything', 'check_set', 'Runner', 'comparison_teacher', 'check_entry',
            'check_compare', 'compare']
 
-# %% ../nbs/31_compare.ipynb #5f272ea0
+# %% ../nbs/31_compare.ipynb #be857d7a
 import dataclasses,hashlib,json,math,re,time
 from functools import cached_property
 from pathlib import Path
 import torch
 import edf_nrr.codes # noqa: F401, adds the labels topk and components
 from fastcore.basics import patch
-from .basics import changed, digest, mean_ci, positive, progress, read_json, versions
+from .basics import changed, clock, digest, mean_ci, positive, progress, read_json, versions
 from .basics import write_json
 from .run import Run
 from .core import Distilled, same_space
@@ -122,10 +122,10 @@ def train_and_test(
     if isinstance(labels, dict):
         views = label_views(syn, seed, flip=protocol.flip)
         labels = relabel(syn, teacher, epochs=epochs, views=views, show=False, **labels)
-    start = time.perf_counter()
+    start = clock(data.device)
     if labels is None: train_student(syn, arch, seed, recipe, judge)
     else: train_from_labels(syn, labels, arch, seed, recipe, how.loss, judge)
-    seconds = time.perf_counter()-start-judge.seconds
+    seconds = clock(data.device)-start-judge.seconds
     curve,steps = {e: v[0] for e,v in judge.curve.items()},epochs*math.ceil(len(syn)/batch)
     size = label_bytes(syn, recipe.hard) if labels is None else labels.nbytes
     return dict(accuracy=curve[epochs], curve=curve, lr=recipe.lr, steps=steps, seconds=seconds, label_bytes=size)
@@ -225,9 +225,9 @@ def make_set(self:Runner, name, k):
     f,about = self.set_files(name, k)
     if f and f.exists() and about.exists():
         return Distilled.load(f).to(self.data.device),read_json(about)['seconds']
-    start = time.perf_counter()
+    start = clock(self.data.device)
     syn = self.entries[name].make(k)
-    seconds = time.perf_counter()-start
+    seconds = clock(self.data.device)-start
     check_set(name, syn, self.data)
     if f:
         syn.save(f)

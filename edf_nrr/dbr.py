@@ -6,22 +6,23 @@
 __all__ = ['label_kinds', 'label_views', 'Mixed', 'mixed_views', 'distances', 'bin_kl', 'dbr_loss', 'Target', 'cutmix_loss',
            'soft_loss', 'pack_distances', 'unpack_distances', 'index_dtype', 'Packing', 'LabelKind', 'label_kind',
            'kind_of', 'HardLabels', 'DistanceLabels', 'SoftLabels', 'StudentLoss', 'bytes_per_view', 'distilled_id',
-           'Labels', 'ask_teacher', 'view_label', 'check_relabel', 'packing', 'epoch_labels', 'relabel',
-           'labels_recipe', 'train_from_labels', 'Online', 'AccuracyCurve', 'evaluate_labels']
+           'Labels', 'ask_teacher', 'view_label', 'check_relabel', 'packing', 'batch_labels', 'filled', 'relabel',
+           'labels_recipe', 'labels_step', 'train_from_labels', 'Online', 'AccuracyCurve', 'evaluate_labels']
 
-# %% ../nbs/22_dbr.ipynb #21159018
-import dataclasses,hashlib,time
+# %% ../nbs/22_dbr.ipynb #1ad13103
+import dataclasses,hashlib
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import TensorFile, changed, check_tensor, free_memory, human_bytes, kept_memory
-from .basics import one_of, positive, progress, reading, rng, save_tensors
+from .basics import TensorFile, changed, check_tensor, clock, free_memory, human_bytes
+from .basics import kept_memory, made_with, one_of, positive, progress, reading, rng
+from .basics import save_tensors
 from .core import Distilled
 from .data import ImageData
 from .teachers import evaluating
 from .augment import Views, cutmix_apply
-from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
-from .training import new_student, student_arch, student_lr, test_tensors
+from .training import Evaluation, RDED_RECIPE, Recipe, hit_rates, make_optimiser
+from .training import new_student, student_arch, student_draws, student_lr
 
 # %% ../nbs/22_dbr.ipynb #39e55538
 def label_views(
@@ -307,7 +308,7 @@ def distilled_id(
     for o in (syn.images, syn.labels): h.update(o.detach().cpu().contiguous().numpy().tobytes())
     return h.hexdigest()
 
-# %% ../nbs/22_dbr.ipynb #94ef2baa
+# %% ../nbs/22_dbr.ipynb #926489cf
 class Labels:
     "What a teacher said of every view of a distilled set"
     def __init__(self,
@@ -318,9 +319,10 @@ class Labels:
         names:list, # The class names
         set_id:str, # `distilled_id` of the set
         d_max:float=10., # Where distances end
-        code:tuple|None=None # What all views share, of kinds that are fitted
+        code:tuple|None=None, # What all views share, of kinds that are fitted
+        made:dict|None=None # `made_with` of the machine where the teacher was asked
     ):
-        self.kind,self.views,self.names,self.set_id = kind,views,list(names),set_id
+        self.kind,self.views,self.names,self.set_id,self.made = kind,views,list(names),set_id,made or {}
         self.d,self.classes,self.d_max,self.code = d,classes,d_max,code
         self.check_tensors()
         self.epochs,self.n = d.shape[:2]
@@ -424,14 +426,14 @@ def target(self:Labels,
         raise ValueError(f'epoch {epoch} has no labels, there are {self.epochs} (from 0)')
     return kind_of(self.kind).target(self, epoch, idx, mixed)
 
-# %% ../nbs/22_dbr.ipynb #1aa6dd84
+# %% ../nbs/22_dbr.ipynb #ce38bedd
 @patch
 def save(self:Labels,
     path # The file to write, by custom `.safetensors`
 ):
     "Write the labels to one file"
     meta = dict(what='labels', kind=self.kind, views=dataclasses.asdict(self.views),
-                names=self.names, set_id=self.set_id, d_max=self.d_max)
+                names=self.names, set_id=self.set_id, d_max=self.d_max, made_with=self.made)
     tensors = dict(d=self.d)
     if self.classes is not None: tensors['classes'] = self.classes
     if self.code: tensors |= self.code._asdict()
@@ -446,7 +448,7 @@ def read_code(self:LabelKind,
     if self.code is None or not {*self.code._fields}<=tensors.keys(): return None
     return self.code(**{k: tensors[k].cpu() for k in self.code._fields})
 
-# %% ../nbs/22_dbr.ipynb #488e08ff
+# %% ../nbs/22_dbr.ipynb #117fd3e8
 @patch(cls_method=True)
 def load(cls:Labels,
     path, # A file of `Labels.save`
@@ -460,7 +462,8 @@ def load(cls:Labels,
         views = Views(**{k: tuple(o) if isinstance(o, list) else o for k,o in m['views'].items()})
         positive(d_max=m['d_max'])
         code = kind_of(m['kind']).read_code(t)
-        res = cls(m['kind'], views, t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code)
+        parts = m['kind'], views, t['d'], t.get('classes'), m['names'], m['set_id'], m['d_max'], code
+        res = cls(*parts, m.get('made_with'))
     res.file = f
     return res
 
@@ -547,22 +550,33 @@ def packing(
     return how._replace(code=known.fit(syn, teacher, views, k, batch_size))
 
 # %% ../nbs/22_dbr.ipynb #6246157a
-def epoch_labels(
+def batch_labels(
     syn:Distilled, # A distilled set
     teacher, # A network
     kind:LabelKind, # What is stored
     views:Views, # See `label_views`
     how:Packing, # See `packing`
     epoch:int, # Which epoch, from 0
-    batch_size:int=256 # Views the teacher is asked about at once
-)->tuple: # (N,k) numbers, (N,k) classes or None, on the CPU
-    "The labels of all images of a set in one epoch"
-    C,parts = len(syn.classes),[]
-    for idx in torch.arange(len(syn)).split(batch_size):
-        mixed = mixed_views(syn, views, epoch, idx)
-        parts.append(kind.pack(ask_teacher(teacher, mixed, C), mixed.own, how))
-    d,c = zip(*parts)
-    return torch.cat(d).cpu(),torch.cat(c).cpu() if kind.has_classes else None
+    idx # (B,) which images
+)->tuple: # (B,k) numbers, (B,k) classes or None, on the CPU
+    "The labels of some images of a set in one epoch"
+    mixed = mixed_views(syn, views, epoch, idx)
+    d,c = kind.pack(ask_teacher(teacher, mixed, len(syn.classes)), mixed.own, how)
+    return d.cpu(),c.cpu() if kind.has_classes else None
+
+# %% ../nbs/22_dbr.ipynb #2f9fa01a
+def filled(
+    parts, # Iterable of (epoch, idx, tensors of (B,...) or None)
+    epochs:int, # How many there are
+    n:int # Images
+)->list: # (epochs,n,...) tensors or None
+    "Tensors from rows that come one batch after another, without a second copy of them"
+    res = []
+    for epoch,idx,rows in parts:
+        res = res or [None if o is None else o.new_empty(epochs, n, *o.shape[1:]) for o in rows]
+        for whole,o in zip(res, rows):
+            if whole is not None: whole[epoch,idx] = o
+    return res
 
 # %% ../nbs/22_dbr.ipynb #521f0e27
 @kept_memory()
@@ -583,11 +597,12 @@ def relabel(
     "Ask a teacher about every view of a set (NRR-DD, DBR. SRe2L for full soft labels)"
     views,known = views or label_views(syn, seed),kind_of(kind)
     how = packing(syn, teacher, kind, views, dtype, k, d_max, epochs, batch_size)
-    bar = progress(range(epochs), show=show)
-    d,c = zip(*[epoch_labels(syn, teacher, known, views, how, e, batch_size) for e in bar])
-    classes = torch.stack(c) if known.has_classes else None
+    places = ((e, i) for e in progress(range(epochs), show=show) for i in torch.arange(len(syn)).split(batch_size))
+    rows = ((e, i, batch_labels(syn, teacher, known, views, how, e, i)) for e,i in places)
+    d,classes = filled(rows, epochs, len(syn))
     names = list(map(str, syn.classes))
-    labels = Labels(kind, views, torch.stack(d), classes, names, distilled_id(syn), how.d_max, how.code)
+    labels = Labels(kind, views, d, classes, names, distilled_id(syn), how.d_max, how.code,
+                    made_with(syn.images.device))
     if path: labels.save(path)
     return labels
 
@@ -601,13 +616,29 @@ def labels_recipe(
     bs = [10, 50, 100][(syn.ipc>=10)+(syn.ipc>=50)] * (2 if len(syn.classes)>=100 else 1)
     return changed(RDED_RECIPE, **{**dict(epochs=epochs, batch_size=bs, augment=None), **changes})
 
+# %% ../nbs/22_dbr.ipynb #8c2d5fe6
+def labels_step(
+    net, # Network in training mode
+    opt, # Optimiser of its parameters
+    syn:Distilled, # What it is trained on
+    labels, # Its `Labels`, or `Online`
+    epoch:int, # From 0
+    idx, # (B,) which images
+    loss # Function of logits and `Target`
+):
+    "One step on the views of some images"
+    mixed = mixed_views(syn, labels.views, epoch, idx)
+    opt.zero_grad()
+    loss(net(mixed.x), labels.target(epoch, idx, mixed)).backward()
+    opt.step()
+
 # %% ../nbs/22_dbr.ipynb #89c42aee
 @kept_memory()
 def train_from_labels(
     syn:Distilled, # What to train on
     labels, # Its `Labels`, or `Online`
     arch=None, # Network, see `create_model`. None: the one the set was distilled with
-    seed:int=0, # Fixes weights and order
+    seed:int=0, # Fixes weights, order and dropout
     recipe:Recipe|None=None, # How. None: `labels_recipe`. Its `augment` is not used
     loss=StudentLoss(), # Function of logits and `Target`
     check=None # Function: (network, epochs done) called after every epoch
@@ -620,11 +651,8 @@ def train_from_labels(
     for epoch in range(recipe.epochs):
         for g in opt.param_groups: g['lr'] = recipe.lr_at(lr, epoch)
         order = torch.randperm(len(syn), generator=rng(seed, 'student', 'order', epoch))
-        for idx in order.split(recipe.batch_size):
-            mixed = mixed_views(syn, labels.views, epoch, idx)
-            opt.zero_grad()
-            loss(net(mixed.x), labels.target(epoch, idx, mixed)).backward()
-            opt.step()
+        with student_draws(seed, epoch, syn.images.device):
+            for idx in order.split(recipe.batch_size): labels_step(net, opt, syn, labels, epoch, idx, loss)
         if check: check(net, epoch+1)
     return net
 
@@ -674,7 +702,7 @@ class AccuracyCurve:
         epochs:int, # Of the training
         checks:int=5 # How often to look, at most once an epoch
     ):
-        self.x,self.y = test_tensors(data)
+        self.data = data.keep_test()
         self.at = {max(1, round(epochs*(i+1)/checks)) for i in range(checks)}
         self.curve,self.seconds = {},0. # Epoch to accuracies, one a network. Time that the tests took
 
@@ -683,10 +711,10 @@ class AccuracyCurve:
 def __call__(self:AccuracyCurve, net, epoch):
     "Test the network if it is time"
     if epoch not in self.at: return
-    start = time.perf_counter()
-    self.curve.setdefault(epoch, []).append(hit_rate(net.eval(), self.x, self.y).item())
+    start = clock(self.data.device)
+    self.curve.setdefault(epoch, []).extend(hit_rates([net.eval()], self.data.batches('test', 1000)))
     net.train()
-    self.seconds += time.perf_counter()-start
+    self.seconds += clock(self.data.device)-start
 
 # %% ../nbs/22_dbr.ipynb #8cdb2cb0
 @kept_memory()

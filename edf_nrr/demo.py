@@ -10,7 +10,7 @@ __all__ = ['NO_FLIP', 'DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'DEMO_TEACHER', 'DE
 import dataclasses,time
 from pathlib import Path
 import torch
-from .basics import changed, given, plus_minus, write_results
+from .basics import changed, clock, given, plus_minus, write_results
 from .core import Distilled, save_figure, show_rows
 from .data import ImageData
 from .datasets import cluttered_digits
@@ -171,8 +171,8 @@ def demo_nrr(
     print('\nNRR-DD: training a teacher')
     teacher = train_teacher(data, show=False, **DEMO_TEACHER)
     print(f'the teacher is right on {teacher.accuracy:.1%} of the test images')
-    t0,sets = time.time(),nrr_sets(data, teacher)
-    print(f'ten images a class in {time.time()-t0:.0f} s; test accuracy of {seeds} students of {epochs} epochs each by kind of label')
+    start,sets = clock(data.device),nrr_sets(data, teacher)
+    print(f'ten images a class in {clock(data.device)-start:.0f} s; test accuracy of {seeds} students of {epochs} epochs each by kind of label')
     evals = compare_labels(sets, data, teacher, DEMO_LABELS, epochs, 1e-2, seeds, flip=0.)
     save_figure(refinement_picture(sets['cidd low'], sets['cidd low+nrr'], teacher), path/'refined.png')
     for s in ('low', 'high'):

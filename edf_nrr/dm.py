@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['mean_gap', 'untrained', 'class_means', 'viewed', 'dm_gradient', 'DMConfig', 'dm_start', 'dm_weights', 'DMRun', 'dm']
 
-# %% ../nbs/30a_dm.ipynb #ace0745d
+# %% ../nbs/30a_dm.ipynb #6637b01b
 import copy,dataclasses,math
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
 from .basics import changed, check_count, check_tensor, digest, function_id, given, kept_memory
-from .basics import one_of, positive, progress, rng, seed_of
+from .basics import made_with, one_of, positive, progress, rng, seed_of
 from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
@@ -236,7 +236,8 @@ def about(self:DMRun)->dict: # JSON
     "How the set was made"
     cfg = self.cfg
     made = dict(method=self.method, ipc=cfg.ipc, seed=cfg.seed, data=self.data.name, iteration=self.it,
-                config=dataclasses.asdict(cfg), experts=dict(arch=cfg.arch, epochs=0), **self.replaced)
+                config=dataclasses.asdict(cfg), experts=dict(arch=cfg.arch, epochs=0), **self.replaced,
+                made_with=made_with(self.data.device))
     return made | (dict(cam_model=teacher_note(self.cam_model)) if self.asks else {})
 
 # %% ../nbs/30a_dm.ipynb #512124f6

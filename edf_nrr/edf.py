@@ -7,15 +7,14 @@ __all__ = ['VARIANTS', 'EDFConfig', 'predicted_classes', 'correct_rows', 'truste
            'MatchingRun', 'check_weights', 'check_space', 'check_saved_epochs', 'check_inputs', 'distill', 'gain_line',
            'compare_matching']
 
-# %% ../nbs/14_edf.ipynb #db4196d1
-import copy,dataclasses,math,time
+# %% ../nbs/14_edf.ipynb #afd86a2a
+import copy,dataclasses,math
 from functools import partial
 from pathlib import Path
 import torch
 from fastcore.basics import patch
-from .basics import changed, check_count, check_tensor, digest, function_id, given, kept_memory
-from .basics import one_of, positive
-from .basics import progress, rng, total_memory
+from .basics import changed, check_count, check_tensor, clock, digest, function_id, given
+from .basics import kept_memory, made_with, one_of, positive, progress, rng, total_memory
 from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
@@ -366,7 +365,7 @@ def about(self:MatchingRun)->dict: # JSON
     "How the set was made"
     recipe = dict(self.experts.meta['config'], n=len(self.experts))
     return dict(method=self.method, iteration=self.it, graphs=self.graphs, config=dataclasses.asdict(self.cfg),
-                data=self.data.name, experts=recipe, **self.replaced)
+                data=self.data.name, experts=recipe, made_with=made_with(self.data.device), **self.replaced)
 
 # %% ../nbs/14_edf.ipynb #da821319
 @patch
@@ -628,9 +627,9 @@ def compare_matching(
     real = random_real(data, cfg.ipc, cfg.seed, models)
     sets = {'random real': tune_lr(real, data, arch, recipe=recipe)}
     for m in methods:
-        t0 = time.time()
+        start = clock(data.device)
         sets[m] = distill(data, experts, changed(cfg, **VARIANTS[m]), path=path/m)
-        took[m] = time.time()-t0
+        took[m] = clock(data.device)-start
     for m,s in sets.items():
         evals[m] = evaluate(s, data, arch, seeds, recipe)
         say(gain_line(m, evals))

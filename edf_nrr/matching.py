@@ -31,8 +31,8 @@ def soft_cross_entropy(
 def forward_fn(
     net # A network whose parameters are its only state
 ): # Function: ((P,) parameters, (B,C,H,W) images) -> (B,K) logits
-    "The network as a function of a flat parameter vector"
-    parameters_only(net)
+    "The network in eval mode as a function of a flat parameter vector"
+    parameters_only(net.eval())
     shapes = param_shapes(net)
     return lambda theta, x: functional_call(net, unflatten(theta, shapes), (x,))
 

@@ -6,10 +6,10 @@
 __all__ = ['norm_layer', 'conv_block', 'convnet_depth', 'ConvNet', 'n_params', 'linear_layers', 'features', 'flatten_params',
            'param_shapes', 'unflatten', 'resnet18_cifar', 'SmallAlexNet', 'SmallVGG', 'first_conv', 'torchvision_model',
            'timm_model', 'vit_tiny_cifar', 'model_names', 'convnet_settings', 'same_network', 'model_builder',
-           'check_model', 'seeded', 'create_model']
+           'check_model', 'seeded', 'layer_draws', 'draws_randomly', 'create_model']
 
 # %% ../nbs/02_models.ipynb #c5149f69
-import difflib,math,re
+import copy,difflib,math,re
 from contextlib import contextmanager
 from functools import partial
 import torch
@@ -372,6 +372,32 @@ def seeded(
     with torch.random.fork_rng(devices=[]), torch.device('cpu'):
         torch.default_generator.manual_seed(seed)
         yield
+
+# %% ../nbs/02_models.ipynb #c415eac0
+@contextmanager
+def layer_draws(
+    seed:int, # Any integer
+    device='cpu' # Where the network is
+):
+    "PyTorch's generators of CPU and `device` start from `seed` within the block, and go on afterwards as they were"
+    gpus = [o for o in [torch.device(device)] if o.type=='cuda']
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for o in gpus:
+            with torch.cuda.device(o): torch.cuda.manual_seed(seed)
+        yield
+
+# %% ../nbs/02_models.ipynb #9f2083ad
+def draws_randomly(
+    model:nn.Module, # Any network
+    x:torch.Tensor, # (N,C,H,W) some images
+)->bool: # False for dropout of probability 0
+    "Does `model` draw random numbers in training?"
+    model = copy.deepcopy(model).cpu().train()
+    with layer_draws(0), torch.no_grad():
+        before = torch.get_rng_state()
+        model(x.cpu())
+        return not torch.equal(torch.get_rng_state(), before)
 
 # %% ../nbs/02_models.ipynb #284e7623
 def create_model(

@@ -6,15 +6,15 @@
 __all__ = ['MASKS', 'nrr_mask', 'pixel_bounds', 'masked_step', 'row_moments', 'bn_layers', 'bn_term', 'bn_terms', 'nrr_loss',
            'mixed_groups', 'NRRConfig', 'free_step', 'Refinement', 'refine']
 
-# %% ../nbs/21_nrr.ipynb #92f08dff
+# %% ../nbs/21_nrr.ipynb #c8603740
 import dataclasses,math
 from contextlib import contextmanager
 import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import changed, check_count, check_tensor, digest, kept_memory, load_tensors, one_of
-from .basics import positive, progress, reading, rng, save_tensors, seal_of
+from .basics import changed, check_count, check_tensor, digest, kept_memory, load_tensors
+from .basics import made_with, one_of, positive, progress, reading, rng, save_tensors, seal_of
 from .run import Run, stoppable
 from .core import Distilled
 from .data import class_rank
@@ -380,14 +380,15 @@ def open(self:Refinement,
     for o in range(group): self.read_group(o)
     if it: self.images[self.at[group]] = self.state.pop('images')
 
-# %% ../nbs/21_nrr.ipynb #cd8349ab
+# %% ../nbs/21_nrr.ipynb #c5d9e32b
 @patch
 def result(self:Refinement)->Distilled:
     "The images as a set, with the mean losses of all groups"
     syn,n = self.syn,len(self.groups) if self.done else 1
     ce,bn = (self.log.unflatten(0, (n, -1)).mean(0) if self.done else self.log)[:,:2].T.cpu()
     about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=self.cfg.seed,
-                 teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance)
+                 teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance,
+                 made_with=made_with(syn.images.device))
     history = dict(ce=ce.contiguous(), bn=bn.contiguous())
     return Distilled(self.images, syn.labels, syn.classes, syn.norm, history=history, provenance=about)
 

@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 import filelock
 from fastcore.basics import patch
-from .basics import atomic_write, clean_up, digest, load_tensors, read_json, read_sealed, reading
-from .basics import save_tensors, write_json, write_sealed
+from .basics import atomic_write, clean_up, digest, load_tensors, made_with, read_json
+from .basics import read_sealed, reading, save_tensors, warn_made_with, write_json, write_sealed
 
 # %% ../nbs/00b_run.ipynb #02838e8d
 def flat(
@@ -184,25 +184,29 @@ def save(self:Run,
     "Write results, then the checkpoint: a checkpoint never is further than its results"
     if not self: return
     for write in results.values(): write()
-    save_tensors(self.file('state.safetensors'), tensors, dict(meta, what='a checkpoint'))
+    device = next((t.device for t in tensors.values()), 'cpu')
+    meta = dict(meta, what='a checkpoint', made_with=made_with(device))
+    save_tensors(self.file('state.safetensors'), tensors, meta)
     self.file('failed.json').unlink(missing_ok=True)
     self.saved_at = time.monotonic()
+
+# %% ../nbs/00b_run.ipynb #1d97e18e
+@patch
+def checking(self:Run): # A context manager
+    "Inside, errors say that the checkpoint cannot be used, and how to start over"
+    return reading(self.file('state.safetensors'), f'a checkpoint of this run (to start over, delete {self.path})')
 
 # %% ../nbs/00b_run.ipynb #b8c43bf0
 @patch
 def load(self:Run,
     device='cpu' # Where the tensors go
 )->tuple: # Tensors and meta, or None when there is no checkpoint yet
-    "The last checkpoint"
+    "The last checkpoint. Warns if the rest of the run would round in another way"
     state = self.path and self.file('state.safetensors')
     if not state or not state.exists(): return None
-    return load_tensors(state, device, 'a checkpoint')
-
-# %% ../nbs/00b_run.ipynb #232ea45e
-@patch
-def checking(self:Run): # A context manager
-    "Inside, errors say that the checkpoint cannot be used, and how to start over"
-    return reading(self.file('state.safetensors'), f'a checkpoint of this run (to start over, delete {self.path})')
+    tensors,meta = load_tensors(state, device, 'a checkpoint')
+    with self.checking(): warn_made_with(meta['made_with'], device)
+    return tensors,meta
 
 # %% ../nbs/00b_run.ipynb #af4c3bb1
 @patch

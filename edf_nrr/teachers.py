@@ -181,7 +181,7 @@ def check_form(
     if differ: raise ValueError(f'{arch} and the weights differ in {differ[:3]}')
     for k,v in wanted.items(): check_tensor(k, weights[k], v.shape, v.dtype)
 
-# %% ../nbs/02a_teachers.ipynb #44831148
+# %% ../nbs/02a_teachers.ipynb #d3724e99
 def read_teacher(
     t:dict, # Tensors of a file of `save_teacher`
     m:dict, # What it says of them
@@ -193,7 +193,8 @@ def read_teacher(
     check_form(part('weight'), n, **about)
     net = create_model(n_classes=n, **about)
     net.load_state_dict(part('weight'))
-    net.classes,net.about,net.accuracy = m['classes'],about,m['accuracy']
+    net.classes,net.accuracy = m['classes'],m['accuracy']
+    net.about = about | given(made_with=m.get('made_with'))
     net.space = input_space(m['space'], part('space'))
     if not 0<=net.accuracy<=1: raise ValueError(f'its accuracy is {net.accuracy}')
     output_names(net)
@@ -225,11 +226,11 @@ def kept_teacher(
     raise ValueError(f'{path} was trained in another way: {difference_text(differ)}. '
                      'Choose another folder, or delete that file')
 
-# %% ../nbs/02a_teachers.ipynb #3a11d521
+# %% ../nbs/02a_teachers.ipynb #019003d9
 def teacher_note(
     teacher, # Any network
-)->dict: # 'arch' and 'accuracy', as far as they are known
+)->dict: # 'arch', 'accuracy' and 'made_with', as far as they are known
     "What the provenance of a set says of its teacher"
-    arch = getattr(teacher, 'about', {}).get('arch')
-    if not isinstance(arch, str): arch = None
-    return given(arch=arch, accuracy=getattr(teacher, 'accuracy', None))
+    about = getattr(teacher, 'about', {})
+    arch = about.get('arch') if isinstance(about.get('arch'), str) else None
+    return given(arch=arch, accuracy=getattr(teacher, 'accuracy', None), made_with=about.get('made_with'))

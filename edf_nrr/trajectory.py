@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam_gradient', 'ExpertConfig', 'expert_forward',
-           'loss_gradient', 'expert_step', 'expert_epoch', 'fingerprint', 'expert_file', 'store_description',
-           'store_id', 'ExpertRun', 'Experts', 'epoch_ranges', 'store_differences', 'open_store', 'store_bytes',
-           'store_bill', 'parameters_only', 'record_one', 'record_all', 'record_experts', 'expert_accuracy',
-           'start_range', 'draw_segment']
+           'loss_gradient', 'expert_step', 'expert_epoch', 'steady_state', 'fingerprint', 'expert_file',
+           'store_description', 'store_id', 'ExpertRun', 'Experts', 'epoch_ranges', 'store_differences', 'open_store',
+           'store_bytes', 'store_bill', 'parameters_only', 'record_one', 'record_all', 'record_experts',
+           'expert_accuracy', 'start_range', 'draw_segment']
 
-# %% ../nbs/10_trajectory.ipynb #9a0443aa
+# %% ../nbs/10_trajectory.ipynb #3cda1b0a
 import dataclasses,hashlib,json,math,shutil,time
 from pathlib import Path
 import torch
@@ -20,7 +20,7 @@ from .basics import load_tensors, one_of, positive, progress, read_sealed, readi
 from .basics import save_tensors, seal_of, seed_of, write_sealed
 from .run import Busy, Lock, Stopped, difference_text, differences, stoppable
 from .data import ImageData
-from .models import create_model, param_shapes, unflatten
+from .models import create_model, layer_draws, param_shapes, unflatten
 from .augment import DSA
 
 # %% ../nbs/10_trajectory.ipynb #a3321009
@@ -144,20 +144,30 @@ def expert_epoch(
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
     order = torch.randperm(len(y), generator=g).to(y.device)
     views = rng(cfg.seed, 'expert', expert, 'view', epoch)
-    for idx in order.split(cfg.batch_size):
-        x = data.x('train', idx)
-        if cfg.augment: x = cfg.augment(x, views)
-        f = loss_gradient(forward, x, y[idx])
-        grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
-        expert_step(params, velocity, grads, cfg)
+    with layer_draws(seed_of(cfg.seed, 'expert', expert, 'layers', epoch), data.device):
+        for idx in order.split(cfg.batch_size):
+            x = data.x('train', idx)
+            if cfg.augment: x = cfg.augment(x, views)
+            f = loss_gradient(forward, x, y[idx])
+            grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
+            expert_step(params, velocity, grads, cfg)
 
-# %% ../nbs/10_trajectory.ipynb #6becf160
+# %% ../nbs/10_trajectory.ipynb #5bbb8c8d
+def steady_state(
+    norm # Input space of a data set: `Normalize` or `ZCA`
+)->dict: # Name to tensor
+    "What of an input space is the same wherever it is fitted"
+    if norm.kind!='zca': return norm.state()
+    values = [float(f'{o:.3e}') for o in norm.values.sort().values[-8:].tolist()]
+    return dict(mean=norm.mean, values=torch.tensor(values), eps=torch.tensor(norm.eps))
+
+# %% ../nbs/10_trajectory.ipynb #f16dec60
 def fingerprint(
     norm # Input space of a data set: `Normalize` or `ZCA`
 )->str: # 16 hexadecimal digits
     "A short hash of an input space: experts and synthetic images must share theirs"
     h = hashlib.blake2b(norm.kind.encode(), digest_size=8)
-    for k,v in sorted(norm.state().items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
+    for k,v in sorted(steady_state(norm).items()): h.update(k.encode() + v.detach().cpu().float().numpy().tobytes())
     return h.hexdigest()
 
 # %% ../nbs/10_trajectory.ipynb #b32dd04b
@@ -429,10 +439,11 @@ def store_differences(
     full = [o | dict(config=defaults | o['config'] | dict(n=0)) for o in (old, new)]
     return differences(*full)
 
-# %% ../nbs/10_trajectory.ipynb #fc00baee
+# %% ../nbs/10_trajectory.ipynb #63f2d854
 def open_store(
     path:Path, # Folder of the store
-    desc:dict # From `store_description`
+    desc:dict, # From `store_description`
+    norm # Input space of the data
 ):
     "Write the description of a store, or check that the one there agrees"
     f = path/'experts.json'

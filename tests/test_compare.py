@@ -133,3 +133,12 @@ def test_cuda():
     data = digits(device='cuda')
     c = compare(data, {'a': random_real(data, 1)}, ARCH, ['hard', 'soft'], 2, 60, P, show=False)
     assert np.mean(c['full data','hard']['accuracy'])>.5
+
+def test_seconds_are_those_of_the_device(data, monkeypatch):
+    "Both clocks, of training and of the looks at test images, wait for it"
+    import edf_nrr.compare as C, edf_nrr.dbr as D
+    now,calls = [0.],[]
+    def clock(device): calls.append(device); now[0] += 1; return now[0]
+    for m in (C, D): monkeypatch.setattr(m, 'clock', clock)
+    r = train_and_test(random_real(data, 1), C.student_recipe('hard', Entry(random_real(data, 1)), random_real(data, 1), P).with_lr(.05), data, ARCH, 0, 4, P)
+    assert calls==[data.device]*6 and r['seconds']==5-2

@@ -1,7 +1,8 @@
 "Files, runs and distilled sets: faults"
-import json,os
+import json,os,warnings
 import pytest, torch
-from edf_nrr.basics import load_tensors, mean_ci, rng, save_tensors, write_json
+from edf_nrr.basics import clock, deterministic, load_tensors, made_with, mean_ci, rng
+from edf_nrr.basics import save_tensors, warn_made_with, write_json
 from edf_nrr.run import Run
 from edf_nrr.core import Distilled, Normalize, ZCA
 
@@ -59,3 +60,30 @@ def test_run_names_what_differs(tmp_path):
 
 def test_mean_ci_needs_values():
     with pytest.raises(ValueError, match='got none'): mean_ci([])
+
+# ---- what the same bits need ----
+def test_threads_are_told_apart():
+    n,saved = torch.get_num_threads(),made_with()
+    try:
+        torch.set_num_threads(n+1)
+        with pytest.warns(UserWarning, match=f'threads={n} then, {n+1} now.*set_num_threads'): warn_made_with(saved)
+    finally: torch.set_num_threads(n)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warn_made_with(json.loads(json.dumps(saved)))
+        warn_made_with({})
+
+def test_deterministic_ends_as_it_began():
+    def state(): return torch.are_deterministic_algorithms_enabled(),torch.backends.cudnn.deterministic,torch.backends.cudnn.benchmark
+    before = state()
+    with pytest.raises(KeyError):
+        with deterministic():
+            assert state()==(True, True, False) and os.environ['CUBLAS_WORKSPACE_CONFIG']
+            raise KeyError
+    assert state()==before
+
+def test_the_clock_waits_for_the_device(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, 'synchronize', waited.append)
+    clock(), clock('cuda:1')
+    assert waited==['cuda:1']

@@ -1,5 +1,5 @@
 "Faults of real data, and that streamed and in-memory data are the same bytes"
-import io,json,os,sys
+import io,json,os,sys,threading
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
@@ -207,3 +207,54 @@ def test_real_imagenette():
     assert a.classes==['church', 'tench'] and a.y('train').bincount().tolist()==[100, 100]
     idx = torch.randperm(200, generator=rng(0, 'test'))[:32]
     assert torch.equal(a.train.raw(idx), b.train.raw(idx))
+
+# ---- devices ----
+def test_device_0_is_a_device():
+    "0 is the first GPU, not a missing argument"
+    o = digits(device='cpu')
+    try: assert o.to(0).device.type!='cpu'
+    except (RuntimeError, AssertionError) as e: assert 'CUDA' in str(e) or 'NVIDIA' in str(e)
+
+def test_threads_work_on_the_device_of_their_caller(monkeypatch):
+    "A new thread begins on the first GPU"
+    chosen,here = [],threading.get_ident()
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda o: chosen.append((torch.device(o).index, threading.get_ident()==here)))
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 3)
+    for o in ('cuda:1', 'cuda', 'cpu'): assert list(d._ahead(abs, [-1, -2], o))==[1, 2]
+    assert chosen==[(1, False), (3, False)]
+
+def test_streamed_batches_name_their_device(folder, monkeypatch):
+    o,seen = image_folder(folder, 8, stream=True, device='cpu'),[]
+    monkeypatch.setattr(d, 'use_device', seen.append)
+    list(o.batches('test', 4))
+    assert seen==[torch.device('cpu')]
+
+def test_statistics_are_exact(folder):
+    "To the last bit of what integers give"
+    o = image_folder(folder, 8, device='cpu').train
+    p = o.raw().transpose(0, 1).flatten(1).numpy().astype(object)
+    n = p.shape[1]
+    for batch_size in (1, 5, 100):
+        norm = d.fit_normalize(o, batch_size)
+        for c in range(3):
+            s,q = int(p[c].sum()),int((p[c]*p[c]).sum())
+            assert norm.mean[c]==torch.tensor(s/n/255, dtype=torch.float64).float()
+            assert norm.std[c]==torch.tensor((q/n-(s/n)**2)**.5/255, dtype=torch.float64).float()
+
+def test_zca_mean_does_not_depend_on_batches(folder):
+    o = image_folder(folder, 8, device='cpu').train
+    means = [d.pixel_covariance(o, n)[0] for n in (1, 7, 100)]
+    assert torch.equal(means[0], means[1]) and torch.equal(means[0], means[2])
+    assert (means[0]-o.raw().flatten(1).double().mean(0)/255).abs().max()<1e-15
+
+def test_fits_on_the_cpu():
+    "Wherever images are, sizes and whitening are computed on the CPU"
+    o,seen = cluttered_digits(40, 20, size=16, device='cpu'),[]
+    class Elsewhere(torch.Tensor):
+        def cpu(self): seen.append('cpu'); return self.as_subclass(torch.Tensor)
+        def to(self, *a, **k): return self.as_subclass(torch.Tensor)
+    away = Split(o.train.images.as_subclass(Elsewhere), o.train.y)
+    d.fit_zca(away, batch_size=10)
+    assert seen==['cpu']*4
+    d._resize(away, 8, '')
+    assert len(seen)==5

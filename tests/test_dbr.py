@@ -206,3 +206,28 @@ def test_a_kind_of_ones_own_needs_no_more_than_its_width_and_its_numbers(syn, te
     finally: del label_kinds['probability']
     with pytest.raises(ValueError, match=r"l.safetensors: unknown kind of label 'probability', known are \['hard', 'distances', 'soft'"):
         Labels.load(tmp_path/'l.safetensors')
+
+# ---- what the same bits need ----
+def test_dropout_comes_from_the_student_seed(syn, teacher):
+    def net(n, s, c): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(.5), torch.nn.Linear(c*s*s, n))
+    labels = relabel(syn, teacher, epochs=3)
+    def weights(seed): return train_from_labels(syn, labels, net, seed)[2].weight
+    torch.manual_seed(3)
+    a,state = weights(1),torch.get_rng_state()
+    torch.manual_seed(3)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(5)
+    assert torch.equal(a, weights(1))
+
+def test_labels_say_what_they_were_made_with(syn, teacher, tmp_path):
+    f = tmp_path/'l.safetensors'
+    labels = relabel(syn, teacher, epochs=1, path=f)
+    assert labels.made==Labels.load(f).made and labels.made['threads']==torch.get_num_threads()
+
+@pytest.mark.parametrize('batch_size', [1, 7, 100])
+def test_rows_of_labels_find_their_place(syn, teacher, batch_size):
+    "In every epoch those of `distances` for the same views, as a batch of all gives them"
+    labels = relabel(syn, teacher, 'soft', 3, dtype='float32', batch_size=batch_size)
+    for e in range(3):
+        m = mixed_views(syn, labels.views, e, range(len(syn)))
+        assert torch.allclose(labels.d[e], -teacher(m.x).log_softmax(1).detach(), atol=1e-5)

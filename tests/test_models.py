@@ -124,3 +124,30 @@ def test_errors(args, words):
 def test_every_listed_small_name_is_known():
     names = model_names()
     assert len(set(names))==len(names)>80 and {'convnet','convnet_bn','resnet18_cifar','alexnet_cifar','vgg11_cifar','vit_tiny_cifar','resnet18','vit_b_16'} <= set(names)
+
+# ---- layers that draw ----
+class Drops(nn.Module):
+    "Drops in its `forward`, where no list of layers shows it"
+    def __init__(self, n, s, c): super().__init__(); self.out = nn.Linear(c*s*s, n)
+    def forward(self, x): return self.out(F.dropout(x.flatten(1), .5, self.training))
+
+@pytest.mark.parametrize('arch,draws', [('convnet', False), ('resnet18', False), (Drops, True), ('efficientnet_b0', True), ('timm/vit_tiny_patch16_224', False),
+    (lambda n, s, c: timm_model('vit_tiny_patch16_224', n, s, c, patch_size=8, depth=2, drop_path_rate=.2), True)], ids=['convnet', 'resnet18', 'in forward', 'stochastic depth', 'no drop path', 'drop path'])
+def test_who_draws(arch, draws):
+    if 'timm' in str(arch) or arch not in ('convnet', 'resnet18', 'efficientnet_b0', Drops): pytest.importorskip('timm')
+    net = create_model(arch, 4, 32).eval()
+    x,before = torch.rand(2, 3, 32, 32),{k: v.clone() for k,v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    assert draws_randomly(net, x)==draws
+    assert not net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and torch.equal(state, torch.get_rng_state())
+
+def test_draws_of_layers_come_from_a_seed():
+    net = Drops(4, 8, 3).train()
+    def seen(seed):
+        with layer_draws(seed): return net(torch.ones(2, 3, 8, 8))
+    a,state = seen(3),torch.get_rng_state()
+    torch.rand(5)
+    assert torch.equal(a, seen(3)) and not torch.equal(a, seen(4))
+    torch.set_rng_state(state)
+    with pytest.raises(KeyError), layer_draws(0): raise KeyError
+    assert torch.equal(state, torch.get_rng_state())

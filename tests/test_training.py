@@ -1,13 +1,15 @@
 "Teachers, students and their evaluation: faults and promises"
 import pytest, torch
-from edf_nrr.basics import changed, save_tensors
+from torch import nn
+from edf_nrr.basics import changed, made_with, save_tensors
 from edf_nrr.core import Distilled
+from edf_nrr.data import ImageData, Split
 from edf_nrr.datasets import digits
 from edf_nrr.models import create_model
 from edf_nrr.teachers import load_teacher, save_teacher, teacher_note
 from edf_nrr.augment import DSA
-from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
-from edf_nrr.training import train_student, train_teacher, tune_lr
+from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, hit_rates
+from edf_nrr.training import random_real, train_student, train_students, train_teacher, tune_lr
 
 SHORT = Recipe(epochs=4, lr=.05, augment=DSA('crop_rotate'))
 
@@ -51,8 +53,8 @@ def test_class_order_must_agree(data):
 def test_teachers_in_files(data, tmp_path):
     def nameless(n, s, c): return create_model('convnet_bn_d2_w16', n, s, c)
     named,unnamed = [train_teacher(data, o, 1, 1e-2, show=False) for o in ('convnet_bn_d2_w16', nameless)]
-    assert teacher_note(named)==dict(arch='convnet_bn_d2_w16', accuracy=named.accuracy)
-    assert teacher_note(unnamed)==dict(accuracy=unnamed.accuracy)
+    assert teacher_note(named)==dict(arch='convnet_bn_d2_w16', accuracy=named.accuracy, made_with=made_with())
+    assert teacher_note(unnamed)==dict(accuracy=unnamed.accuracy, made_with=made_with())
     save_teacher(named, tmp_path/'t.safetensors')
     assert teacher_note(load_teacher(tmp_path/'t.safetensors'))==teacher_note(named)
     with pytest.raises(ValueError, match='model_names'): save_teacher(unnamed, tmp_path/'n.safetensors')
@@ -87,3 +89,56 @@ def test_recipe_refuses(kw, match):
 def test_one_value_has_no_interval():
     e = Evaluation([.5], [.6], [0], {1: [.5]}, {})
     assert e.half_width!=e.half_width and 'nan' in repr(e)
+
+# ---- layers that draw ----
+def dropping(n, s, c): return nn.Sequential(nn.Flatten(), nn.Linear(c*s*s, 32), nn.Dropout(.5), nn.ReLU(), nn.Linear(32, n))
+def weights(net): return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+def test_dropout_comes_from_the_student_seed(data):
+    "Whatever ran before, and without moving the generator of others"
+    real = random_real(data, 2)
+    a = weights(train_student(real, dropping, 1, SHORT))
+    torch.manual_seed(99)
+    train_student(real, dropping, 0, SHORT)
+    state = torch.get_rng_state()
+    assert torch.equal(a, weights(train_student(real, dropping, 1, SHORT))) and torch.equal(state, torch.get_rng_state())
+
+def test_dropout_of_a_teacher_comes_from_its_seed(data):
+    def teacher(): return weights(train_teacher(data, dropping, 1, 1e-2, augment=None, show=False))
+    torch.manual_seed(5)
+    a,state = teacher(),torch.get_rng_state()
+    torch.manual_seed(5)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(9)
+    assert torch.equal(a, teacher())
+
+def test_students_that_draw_are_trained_alone(data, monkeypatch):
+    import edf_nrr.training as t
+    real = random_real(data, 2)
+    with pytest.raises(ValueError, match='draws random numbers.*together=False'): train_students(real, dropping, range(2), SHORT)
+    monkeypatch.setattr(t, 'faster_together', lambda *a: True) # as on a GPU
+    assert evaluate(real, data, dropping, 2, SHORT).last==evaluate(real, data, dropping, [0, 1], SHORT, together=False).last
+
+# ---- test images ----
+def test_test_images_are_decoded_once(data):
+    "Also for several students and looks"
+    class Source:
+        shape,read = data.test.shape,0
+        def __len__(self): return len(data.test)
+        def batch(self, idx): Source.read += len(idx); return data.test.raw(idx)
+    streamed = ImageData(data.train, Split(Source(), data.test.y), data.classes, data.norm)
+    real = random_real(data, 2)
+    a = evaluate(real, streamed, 'convnet_d1_w8', 2, SHORT, checks=2)
+    assert Source.read==len(data.test) and a.curve==evaluate(real, data, 'convnet_d1_w8', 2, SHORT, checks=2).curve
+    evaluate(real, streamed, 'convnet_d1_w8', 1, SHORT)
+    assert Source.read==len(data.test)
+
+def test_hits_of_several_networks_at_once(data):
+    nets = [create_model('convnet_d1_w8', 10, data.size, data.channels, seed=s).eval() for s in range(3)]
+    assert hit_rates(nets, data.batches('test', 100))==[accuracy(o, data) for o in nets]
+
+def test_a_teacher_says_what_it_was_trained_with(data, tmp_path):
+    net = train_teacher(data, 'convnet_bn_d1_w8', 2, 1e-2, show=False)
+    save_teacher(net, tmp_path/'t.safetensors')
+    assert net.about['made_with']['threads']==torch.get_num_threads()
+    assert teacher_note(load_teacher(tmp_path/'t.safetensors'))['made_with']==made_with()

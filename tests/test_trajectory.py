@@ -3,8 +3,9 @@ import os,shutil,signal,subprocess,sys,time
 import pytest, torch
 from edf_nrr.augment import DSA
 from edf_nrr.basics import changed, read_json, read_sealed, write_sealed
+from edf_nrr.core import ZCA
 from edf_nrr.datasets import cluttered_digits, digits
-from edf_nrr.trajectory import ExpertConfig, Experts, record_experts
+from edf_nrr.trajectory import ExpertConfig, Experts, expert_epoch, expert_forward, fingerprint, record_experts
 
 CFG = ExpertConfig(n=2, epochs=30, arch='convnet_d1_w16', lr=.1, momentum=.5, batch_size=64, augment=DSA('crop_rotate'), seed=5)
 
@@ -109,3 +110,23 @@ def test_passes_in_bfloat16(data, tmp_path):
 def test_compiled_is_the_same_to_rounding(data, tmp_path):
     a,b = (record_experts(data, tmp_path/str(c), FLAT, epochs=1, compile=c, show=False) for c in (False, True))
     assert 0 < (b.params(0)-a.params(0)).norm() < 1e-3*(a.params(0)-a.params(0, 0)).norm()
+
+# ---- what the same bits need ----
+def test_dropout_comes_from_expert_and_epoch(data):
+    net,cfg = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(.5), torch.nn.Linear(64, 10)),changed(CFG, augment=None)
+    def after(expert, epoch):
+        params = [p.detach().clone() for p in net.parameters()]
+        expert_epoch(expert_forward(net, cfg), params, [torch.zeros_like(p) for p in params], data, cfg, expert, epoch)
+        return params[0]
+    state = torch.get_rng_state()
+    a = after(0, 1)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(9)
+    assert torch.equal(a, after(0, 1)) and not torch.equal(a, after(0, 2))
+
+def test_fingerprint_of_zca_does_not_hang_on_eigenvectors(data):
+    "Signs and last bits of eigenvectors and -values differ between machines"
+    z = data.whiten().norm
+    other = ZCA(z.mean, -z.vectors*(1+1e-6), z.values*(1+1e-6), z.eps)
+    assert fingerprint(other)==fingerprint(z)
+    for o in (data.whiten(.2).norm, ZCA(z.mean+1e-4, z.vectors, z.values, z.eps), ZCA(z.mean, z.vectors, z.values*1.01, z.eps)): assert fingerprint(o)!=fingerprint(z)
