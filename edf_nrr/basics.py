@@ -463,8 +463,9 @@ def interval_words(
     interval:str # Such as '(0,inf)'
 )->str:
     "An interval in words"
-    plain = {'(-inf,inf)': '', '[0,inf)': ', 0 or more', '(0,inf)': ' above 0', '[1,inf)': ', 1 or more'}
-    return plain.get(interval, f' in {interval}')
+    low,high = interval[1:-1].split(',')
+    if high!='inf': return f' in {interval}'
+    return '' if low=='-inf' else f', {low} or more' if interval[0]=='[' else f' above {low}'
 
 def tuple_words(
     kinds:tuple # A type each, or one and `...`

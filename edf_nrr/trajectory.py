@@ -11,11 +11,12 @@ __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam
 # %% ../nbs/10_trajectory.ipynb #9a0443aa
 import dataclasses,hashlib,json,math,shutil
 from pathlib import Path
+from typing import Literal
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors import safe_open
-from .basics import changed, human_bytes, kept_memory, load_tensors, one_of, positive
+from .basics import Count, NotNegative, Positive, Seed, Settings, Share, changed, human_bytes, kept_memory, load_tensors
 from .basics import progress, read_json, rng, save_tensors, seed_of, write_json
 from .data import ImageData
 from .models import create_model, param_shapes, unflatten
@@ -48,38 +49,33 @@ def gsam_gradient(
 
 # %% ../nbs/10_trajectory.ipynb #79d24f36
 @dataclasses.dataclass(frozen=True)
-class ExpertConfig:
+class ExpertConfig(Settings):
     "How experts are trained and stored"
-    n:int = 4 # Experts
-    epochs:int = 20 # Epochs each
+    n:Count = 4 # Experts
+    epochs:Count = 20 # Epochs each
     arch:str = 'convnet_w32' # Network, see `create_model`
-    rule:str = 'sgd' # 'sgd' (MTT) or 'gsam' (FTD, DATM, EDF)
-    lr:float = .1 # Learning rate
-    momentum:float = .5 # Of SGD
-    weight_decay:float = 0. # L2
-    batch_size:int = 64 # Real images a step
-    rho:float = .01 # GSAM: length of the climb
-    alpha:float = .3 # GSAM: weight of the orthogonal part
+    rule:Literal['sgd', 'gsam'] = 'sgd' # 'sgd' (MTT) or 'gsam' (FTD, DATM, EDF)
+    lr:Positive = .1 # Learning rate
+    momentum:Share = .5 # Of SGD
+    weight_decay:NotNegative = 0. # L2
+    batch_size:Count = 64 # Real images a step
+    rho:NotNegative = .01 # GSAM: length of the climb
+    alpha:NotNegative = .3 # GSAM: weight of the orthogonal part
     augment:DSA|None = DSA() # Augmentation, None for none
-    keep:int|None = None # Store epochs 0..keep and the last. Distillation needs 0..max_start_epoch+expert_epochs
-    dtype:str = 'float32' # Of the store: 'float32', 'bfloat16' or 'float16'
-    seed:int = 0 # Fixes everything
+    keep:Count|None = None # Store epochs 0..keep and the last. Distillation needs 0..max_start_epoch+expert_epochs
+    dtype:Literal['float32', 'bfloat16', 'float16'] = 'float32' # Of the store: 'float32', 'bfloat16' or 'float16'
+    seed:Seed = 0 # Fixes everything
     amp:bool = False # Network passes in bfloat16? Parameters and steps stay float32
     compile:bool = False # Passes through torch.compile? Needs a C++ compiler, rounds in another order
-
-    def __post_init__(self): self.check()
 
 # %% ../nbs/10_trajectory.ipynb #5be34759
 store_dtypes = {k: getattr(torch, k) for k in ('float32', 'bfloat16', 'float16')}
 
-# %% ../nbs/10_trajectory.ipynb #fbf1a599
+# %% ../nbs/10_trajectory.ipynb #a5dcace9
 @patch
 def check(self:ExpertConfig):
-    "Refuse settings that cannot work"
-    one_of('rule', self.rule, ('sgd', 'gsam'))
-    one_of('dtype', self.dtype, store_dtypes)
-    positive(n=self.n, epochs=self.epochs)
-    if self.keep is not None and not 1<=self.keep<=self.epochs:
+    "An error where more epochs are to be kept than there are"
+    if self.keep is not None and self.keep>self.epochs:
         raise ValueError(f'keep={self.keep} must be in 1..{self.epochs}, the epochs that there are')
 
 # %% ../nbs/10_trajectory.ipynb #b73d1af5
