@@ -454,8 +454,8 @@ def type_words(
     if len(members)>1: return ' or '.join(map(type_words, members))
     if get_origin(kind) is Literal: return f'one of {list(parts)}'
     if get_origin(kind) is tuple: return tuple_words(parts)
-    names = {int: 'a whole number', float: 'a number', str: 'a text', bool: 'True or False', type(None): 'None'}
-    if not hasattr(kind, '__metadata__'): return names.get(kind) or f'a {kind.__name__}'
+    names = {int: 'a whole number', float: 'a number', str: 'a text', bool: 'True or False', type(None): 'None', object: 'anything'}
+    if not hasattr(kind, '__metadata__'): return names.get(kind) or f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
     return names[parts[0]]+interval_words(kind.__metadata__[0])
 
 # %% ../nbs/00_basics.ipynb #d86d38af

@@ -14,8 +14,8 @@ import dataclasses,hashlib,time
 from typing import Literal, NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import Count, NotNegative, Positive, Seed, Settings, changed, checked, free_memory, human_bytes
-from .basics import kept_memory, load_tensors, one_of, progress, rng, save_tensors
+from .basics import Count, Fraction, NotNegative, Part, Positive, Seed, Settings, changed, checked, free_memory
+from .basics import human_bytes, kept_memory, load_tensors, one_of, progress, rng, save_tensors
 from .core import Distilled
 from .data import ImageData
 from .teachers import evaluating
@@ -24,11 +24,12 @@ from .training import Evaluation, RDED_RECIPE, Recipe, hit_rate, make_optimiser
 from .training import new_student, student_arch, student_lr, student_seeds, test_tensors
 
 # %% ../nbs/22_dbr.ipynb #39e55538
+@checked
 def label_views(
     syn:Distilled, # A distilled set
-    seed:int=0, # Fixes all views
-    scale:tuple=(.5,1), # Share of the image a crop shows. RDED: (1/tiles a side, 1)
-    flip:float=.5 # Probability of a mirror image. 0 for things that have a left and a right, such as digits
+    seed:Seed=0, # Fixes all views
+    scale:tuple[Part,Part]=(.5,1), # Share of the image a crop shows. RDED: (1/tiles a side, 1)
+    flip:Fraction=.5 # Probability of a mirror image. 0 for things that have a left and a right, such as digits
 )->Views: # As large as the images
     "Views for labels: RDED's crops and flips (Sun et al. 2024)"
     return Views(seed, syn.images.shape[-1], scale=scale, flip=flip)

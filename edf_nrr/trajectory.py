@@ -372,10 +372,11 @@ def store_bill(
     cfg:ExpertConfig, # What will be recorded
     n_params:int # Parameters of the network
 )->str: # The bill in words
-    "What the experts of `cfg` will take, and an error if the disk has less"
+    "What the experts of `cfg` take, and an error if the disk has less than those that are missing will"
     need,free = store_bytes(cfg, n_params),shutil.disk_usage(path).free
+    left = sum(not (Path(path)/f'expert_{i:04d}.safetensors').exists() for i in range(cfg.n))
     what = f'{cfg.n} experts x {len(cfg.kept)} epochs x {n_params:,} parameters'
-    if need>free:
+    if need*left/cfg.n>free:
         raise ValueError(f'{what} need {human_bytes(need)} on disk, {path} has {human_bytes(free)}: '
                          'lower n or keep, or use dtype="bfloat16"')
     each = human_bytes(need/cfg.n)
