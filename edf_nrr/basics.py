@@ -527,6 +527,7 @@ def changed(
     **changes # Its fields by name
 ): # Of the same class
     "A copy of the settings `cfg` with `changes`"
+    if not dataclasses.is_dataclass(cfg): raise ValueError(f'settings are an object such as EDFConfig(), got {cfg!r}')
     check_names(type(cfg).__name__, changes, [f.name for f in dataclasses.fields(cfg)])
     return dataclasses.replace(cfg, **changes)
 

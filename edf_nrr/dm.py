@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Count, Fraction, Positive, Run, Seed, Settings, Share, changed, digest, function_id, given, kept_memory
-from .basics import progress, rng, seed_of
+from .basics import Count, Fraction, Positive, Run, Seed, Settings, Share, changed, checked
+from .basics import digest, function_id, given, kept_memory, progress, rng, seed_of
 from .core import DistillError, Distilled
 from .data import ImageData
 from .models import create_model, features
@@ -281,6 +281,7 @@ def open(self:DMRun,
                          f'iterations={self.cfg.iterations}: raise it, or choose another path')
 
 # %% ../nbs/30a_dm.ipynb #9c354857
+@checked
 @kept_memory()
 @torch.enable_grad()
 def dm(

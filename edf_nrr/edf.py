@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 import torch
 from fastcore.basics import patch
-from .basics import Count, Fraction, NotNegative, Positive, Run, Seed, Settings, Share, Whole, changed, function_id
+from .basics import Count, Fraction, NotNegative, Positive, Run, Seed, Settings, Share, Whole, changed, checked, function_id
 from .basics import given, kept_memory, progress, rng, total_memory
 from .core import DistillError, Distilled
 from .data import ImageData
@@ -60,7 +60,7 @@ class EDFConfig(Settings):
     labels:Literal['soft', 'hard'] = 'soft' # 'soft': learned, from the experts' mean logits, or 'hard': one-hot
     init:Literal['correct', 'random'] = 'correct' # 'correct': real images that the first expert gets right, or 'random'
     augment:DSA|None = DSA() # Differentiable augmentation of the synthetic batches
-    gradient:Literal['adjoint', 'compiled', 'unrolled'] = 'adjoint' # 'adjoint', 'compiled' (the adjoint, compiled) or 'unrolled' (one graph)
+    gradient:Literal['adjoint', 'compiled', 'unrolled'] = 'adjoint' # 'compiled': the adjoint, compiled, 'unrolled': one graph
     graphs:Whole|None = None # Adjoint: steps that keep their graphs, or None: see `kept_graphs`
     max_abs:Positive = 100. # Stop when a synthetic value exceeds this, in the model's input space
     save_every:Count = 100 # Iterations between checkpoints
@@ -492,6 +492,7 @@ def check_inputs(
     check_saved_epochs(experts, cfg)
 
 # %% ../nbs/14_edf.ipynb #0f9774b3
+@checked
 @kept_memory()
 @torch.enable_grad()
 def distill(

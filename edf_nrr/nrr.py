@@ -14,7 +14,7 @@ import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import Count, NotNegative, Part, Positive, Run, Seed, Settings, Share, Whole, changed
+from .basics import Count, NotNegative, Part, Positive, Run, Seed, Settings, Share, Whole, changed, checked
 from .basics import digest, kept_memory, progress, rng
 from .core import Distilled
 from .data import class_rank
@@ -338,6 +338,7 @@ def finish(self:Refinement,
             bar.comment = 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1].tolist())
 
 # %% ../nbs/21_nrr.ipynb #83b32f4a
+@checked
 def refine(
     syn:Distilled, # What to start from, such as the set of `initialise`
     teacher, # Network with `.classes` in the set's input space and on its device
