@@ -208,7 +208,7 @@ def evaluations_of_labels(
     "The same by labels of a teacher, which random real images get for the same views"
     from edf_nrr.dbr import evaluate_labels, labels_recipe, relabel
     dtype = str(labels.d.dtype).removeprefix('torch.')
-    how = dict(kind=labels.kind, dtype=dtype, k=labels.d.shape[-1], d_max=labels.d_max)
+    how = dict(kind=labels.kind, dtype=dtype, k=max(1, labels.d.shape[-1]), d_max=labels.d_max)
     other = relabel(random, teacher, epochs=epochs or labels.epochs, views=labels.views, show=False, **how)
     for s,l in ((syn, labels), (random, other)):
         yield evaluate_labels(s, l, real, arch, seeds, labels_recipe(s, epochs or l.epochs), show=True)

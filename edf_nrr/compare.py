@@ -311,7 +311,7 @@ def matched_random(self:Runner, syn, seed, entry):
     o = entry.labels
     if isinstance(o, Labels):
         dtype = str(o.d.dtype).removeprefix('torch.')
-        o = dict(kind=o.kind, dtype=dtype, k=o.d.shape[-1], d_max=o.d_max)
+        o = dict(kind=o.kind, dtype=dtype, k=max(1, o.d.shape[-1]), d_max=o.d_max)
     entry = dataclasses.replace(entry, make=rnd, labels=o)
     return rnd,student_recipe('own', entry, rnd, self.protocol)
 

@@ -378,7 +378,7 @@ def folder_classes(
 def image_folder(
     path, # Folder that holds train/ and `val`/, or with val=None the class folders
     size:Count, # Height and width of the images
-    val:str='val', # Folder of the test images. None: hold out a share of each class
+    val:str|None='val', # Folder of the test images. None: hold out a share of each class
     resize:str='squash', # 'squash' the whole image to size, or 'crop' its central square
     classes=None, # Folder names to keep, in this order. Default: all, sorted
     stream:bool=None, # Read from disk again and again (True), once (False), or once if it fits (None)?

@@ -46,8 +46,8 @@ def load_cifar(
 # %% ../nbs/01d_load.ipynb #9bafbf0f
 @checked
 def load_data(
-    name:str, # 'digits', 'cluttered_digits', 'cifar10', 'cifar100', one of `SUBSETS`, or a folder
-    root:str='data', # Folder of CIFAR (or where to download it to), or of ImageNet's train/ and val/
+    name:str|Path, # 'digits', 'cluttered_digits', 'cifar10', 'cifar100', one of `SUBSETS`, or a folder
+    root:str|Path='data', # Folder of CIFAR (or where to download it to), or of ImageNet's train/ and val/
     size:Count=None, # Image side. Default: the set's own, 128 for ImageNet
     object_fraction:Part=.25, # For cluttered_digits
     n_train:Count=None, # Training images. Default: all (4000 for cluttered_digits)
