@@ -26,7 +26,7 @@ from edf_nrr.models import create_model
 from edf_nrr.nrr import NRRConfig,refine
 from edf_nrr.presets import preset
 from edf_nrr.training import Recipe,evaluate,random_real,train_teacher,tune_lr
-from edf_nrr.trajectory import ExpertConfig,record_experts
+from edf_nrr.trajectory import ExpertConfig,Experts,record_experts
 from test_presets import FILES,where
 
 nan,inf = math.nan,math.inf
@@ -79,7 +79,7 @@ FUNCTIONS = {
     'initialise': (lambda w, **k: initialise(w.data, w.net, **k), dict(ipc=[0, -1, 1.5], batch_size=[0, 'x'], crops=[0], selct=['low'])),
     'refine': (lambda w, **k: refine(w.syn, w.net, show=False, **k), dict(eps=[0, nan], iterations=['abc'], lr=[inf], alpha=[1])),
     'dm': (lambda w, **k: dm(w.data, show=False, **k), dict(ipc=[0], iterations=[10.], lr=[1.])),
-    'distill': (lambda w, **k: distill(w.data, None, show=False, **k), dict(iterations=[10., 'abc'], lr_imgs=[1.], momentum_img=[2])),
+    'distill': (lambda w, **k: distill(w.data, Experts.__new__(Experts), show=False, **k), dict(iterations=[10., 'abc'], lr_imgs=[1.], momentum_img=[2])),
     'record_experts': (lambda w, **k: record_experts(w.data, 'nowhere', show=False, **k), dict(n=[0], lr=[inf], epoch=[2], keep=[50])),
     'load_data': (lambda w, **k: load_data('digits', **k), dict(size=[0, -8, 8.5, 'x'], object_fraction=[0, 5, nan, -1], n_train=[0, -1, 1.5], n_test=[0, -3], zca=[2, 'y'])),
     'digits': (lambda w, **k: digits(**k), dict(size=[0, 8.], test_fraction=[0, 1, nan, 2])),
