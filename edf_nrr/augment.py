@@ -11,11 +11,11 @@ __all__ = ['spread', 'dsa_color', 'pick_pixels', 'bilinear', 'dsa_crop', 'centre
 # %% ../nbs/03_augment.ipynb #cf9cd63d
 import math
 from dataclasses import dataclass,replace
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import torch
 from fastcore.basics import patch
-from .basics import one_of, positive
+from .basics import Count, Fraction, NotNegative, Part, Positive, Seed, Settings, checked, one_of
 
 # %% ../nbs/03_augment.ipynb #14358c62
 def spread(
@@ -194,20 +194,19 @@ def check(self:View,
 
 # %% ../nbs/03_augment.ipynb #c04c2024
 @dataclass(frozen=True)
-class DSA:
+class DSA(Settings):
     "Differentiable siamese augmentation: `draw` a view, `apply` it to images (Zhao & Bilen 2021)"
     strategy:str = 'color_crop_cutout_flip_scale_rotate' # Operations joined by `_`, in their order, or `'none'`
-    ops:str = 'one' # `'one'` operation for the whole batch, drawn evenly, or `'all'` in a row
+    ops:Literal['one', 'all'] = 'one' # `'one'` operation for the whole batch, drawn evenly, or `'all'` in a row
     siamese:bool = False # The same numbers for every image? Otherwise each image has its own
-    crop_pad:float = .125 # Largest shift as a share of the side
-    cutout:float = .5 # Side of the hole as a share of the side
-    scale:float = 1.2 # Factors are even in [1/scale, scale]
-    rotate:float = 15. # Degrees, even between minus and plus this
-    flip:float = .5 # Probability of a mirror image
-    brightness:float = 1. # Width of the shift, about 0
-    saturation:float = 2. # Largest factor, from 0
-    contrast:float = .5 # Smallest factor, the largest is 1 more
-    def __post_init__(self): self.check()
+    crop_pad:Fraction = .125 # Largest shift as a share of the side
+    cutout:Fraction = .5 # Side of the hole as a share of the side
+    scale:Annotated[float, '[1,inf)'] = 1.2 # Factors are even in [1/scale, scale]
+    rotate:Annotated[float, '[0,180]'] = 15. # Degrees, even between minus and plus this
+    flip:Fraction = .5 # Probability of a mirror image
+    brightness:NotNegative = 1. # Width of the shift, about 0
+    saturation:NotNegative = 2. # Largest factor, from 0
+    contrast:NotNegative = .5 # Smallest factor, the largest is 1 more
 
 # %% ../nbs/03_augment.ipynb #b85a5791
 @patch(as_prop=True)
@@ -215,18 +214,13 @@ def names(self:DSA)->tuple:
     "The operations of `strategy`"
     return () if self.strategy.lower()=='none' else tuple(self.strategy.split('_'))
 
-# %% ../nbs/03_augment.ipynb #44a13a57
+# %% ../nbs/03_augment.ipynb #87694d88
 @patch
 def check(self:DSA):
-    "An error unless operations and strengths are ones that `draw` can use"
-    one_of('DSA ops', self.ops, ['one', 'all'])
+    "An error unless the operations are ones that `draw` can use"
     for o in self.names: one_of('DSA operation', o, list(_ops))
     if len(set(self.names))<len(self.names):
         raise ValueError(f'DSA strategy {self.strategy!r} names an operation twice: name it once')
-    ranges = dict(crop_pad=(0,1), cutout=(0,1), scale=(1,math.inf), rotate=(0,180), flip=(0,1))
-    for k,(lo,hi) in ranges.items():
-        value = getattr(self, k)
-        if not lo<=value<=hi: raise ValueError(f'DSA {k} must be in [{lo}, {hi}], not {value}')
 
 # %% ../nbs/03_augment.ipynb #99a980ff
 def between(
@@ -342,14 +336,14 @@ def cutmix_boxes(
     return CutMix(partner, torch.stack([t,b,l,r], -1).long(), (1-(b-t)*(r-l)/(H*W)).float())
 
 # %% ../nbs/03_augment.ipynb #aa3a77ac
+@checked
 def cutmix_draw(
     n:int, # Images in the batch
     size:int|tuple, # Their side, or (H, W)
     generator:torch.Generator, # On the CPU, see `rng`
-    alpha:float=1., # Of the Beta(alpha, alpha) that the area is drawn from
+    alpha:Positive=1., # Of the Beta(alpha, alpha) that the area is drawn from
 )->CutMix: # One box for the batch, on the CPU
     "A partner for each image, and a box (Yun et al. 2019)"
-    positive(alpha=alpha)
     partner = torch.randperm(n, generator=generator)
     seed = torch.randint(2**62, (), generator=generator)
     uy,ux = torch.rand(2, 1, generator=generator, dtype=torch.float64)
@@ -399,27 +393,21 @@ def hash_uniform(
 
 # %% ../nbs/03_augment.ipynb #2f53a810
 @dataclass(frozen=True)
-class Views:
+class Views(Settings):
     "Random resized crop to `size` and flip of image `index` in `epoch`, from a hash of (seed, epoch, index)"
-    seed:int # Any integer
-    size:int # Side of the result in pixels
-    scale:tuple = (.08,1) # Share of the area that a crop may take, (1, 1) for no crop
-    ratio:tuple = (3/4,4/3) # Width over height of the crop
-    flip:float = .5 # Probability of a mirror image
-    def __post_init__(self): self.check()
+    seed:Seed # Any integer
+    size:Count # Side of the result in pixels
+    scale:tuple[Part,Part] = (.08,1) # Share of the area that a crop may take, (1, 1) for no crop
+    ratio:tuple[Positive,Positive] = (3/4,4/3) # Width over height of the crop
+    flip:Fraction = .5 # Probability of a mirror image
 
-# %% ../nbs/03_augment.ipynb #f28fd209
+# %% ../nbs/03_augment.ipynb #dade9c1f
 @patch
 def check(self:Views):
-    "An error unless shares, ratios and probability are possible"
-    low,high = self.scale
-    if not 0<low<=high<=1:
-        raise ValueError('Views scale is two shares of the area, 0 < low <= high <= 1, '
-                         f'not {self.scale}')
-    low,high = self.ratio
-    if not 0<low<=high:
-        raise ValueError(f'Views ratio is width over height, 0 < low <= high, not {self.ratio}')
-    if not 0<=self.flip<=1: raise ValueError(f'Views flip is a probability, not {self.flip}')
+    "An error unless ranges go from low to high"
+    for k in ('scale', 'ratio'):
+        low,high = getattr(self, k)
+        if low>high: raise ValueError(f'Views: {k} goes from low to high, got {getattr(self, k)}: write {high, low}')
 
 # %% ../nbs/03_augment.ipynb #cecd2a73
 @patch

@@ -6,9 +6,9 @@
 __all__ = ['SRE2L', 'first_largest', 'herd', 'farthest', 'train_features', 'choose_by_features', 'herding', 'k_center',
            'crop_odds', 'surest_crops', 'surest_of_class', 'rded', 'noise_set', 'sre2l', 'mtt', 'datm']
 
-# %% ../nbs/30_baselines.ipynb #4b024680
+# %% ../nbs/30_baselines.ipynb #d0ceb7fd
 import torch
-from .basics import changed, made_with, progress, rng
+from .basics import Count, Part, Seed, changed, checked, made_with, progress, rng
 from .core import Distilled
 from .data import ImageData
 from .models import features
@@ -75,20 +75,21 @@ def train_features(
     raise ValueError(f'the features that {type(model).__name__} gives are not all finite: '
                      'train it again, with a smaller lr')
 
-# %% ../nbs/30_baselines.ipynb #17018545
+# %% ../nbs/30_baselines.ipynb #8a6da450
+@checked
 def choose_by_features(
     how, # Function: ((M,F) features of one class, n) -> (n,) positions, such as `herd`
     method:str, # Name of the method, for the provenance
     data:ImageData, # Real data
     model, # See `train_features`
-    ipc:int=10, # Images per class
-    batch_size:int=128, # See `train_features`
+    ipc:Count=10, # Images per class
+    batch_size:Count=128, # See `train_features`
     show:bool=False # Show progress?
 )->Distilled: # Class by class, in the order taken, with the source 'image' in `history`
     "Real images that `how` takes of each class by their features"
     y = data.y('train')
     few = y.bincount(minlength=data.n_classes).min().item()
-    if not 1<=ipc<=few:
+    if ipc>few:
         raise ValueError(f'ipc={ipc} images a class cannot be chosen: use 1 to {few}, as in the smallest class')
     f = train_features(data, model, batch_size, show)
     of_class = [(y==c).nonzero().flatten() for c in range(data.n_classes)]
@@ -98,22 +99,24 @@ def choose_by_features(
                      history=dict(image=idx.cpu()), provenance=about)
 
 # %% ../nbs/30_baselines.ipynb #8b03a4d9
+@checked
 def herding(
     data:ImageData, # Real data
     model, # Trained network, see `train_features`
-    ipc:int=10, # Images per class
-    batch_size:int=128, # Images at a time (features depend on it by rounding at most)
+    ipc:Count=10, # Images per class
+    batch_size:Count=128, # Images at a time (features depend on it by rounding at most)
     show:bool=False # Show progress?
 )->Distilled: # Class by class, in the order taken, with the source 'image' in `history`
     "Real images whose mean features follow the mean of their class (Welling 2009)"
     return choose_by_features(herd, 'herding', data, model, ipc, batch_size, show)
 
 # %% ../nbs/30_baselines.ipynb #a3e34068
+@checked
 def k_center(
     data:ImageData, # Real data
     model, # Trained network, see `train_features`
-    ipc:int=10, # Images per class
-    batch_size:int=128, # Images at a time (features depend on it by rounding at most)
+    ipc:Count=10, # Images per class
+    batch_size:Count=128, # Images at a time (features depend on it by rounding at most)
     show:bool=False # Show progress?
 )->Distilled: # Class by class, in the order taken, with the source 'image' in `history`
     "Real images that leave none of their class far from a chosen one (Sener & Savarese 2018)"
@@ -167,20 +170,20 @@ def surest_of_class(
     return torch.stack([m[odds[m].argsort(descending=True, stable=True)[:n]] for m in of_class])
 
 # %% ../nbs/30_baselines.ipynb #4757cea8
+@checked
 def rded(
     data:ImageData, # Real data
     teacher, # Network in the data's input space and on its device, with `.classes`
-    ipc:int=10, # Images per class
-    tiles:int=1, # Crops in an image, a square number (RDED: 1 up to 64 pixels, 4 above)
-    crops:int=5, # Random crops of each real image, of which one stays
-    scale:tuple=(.08,1.), # Least and largest area of a crop, as a share of the image
-    pool:int=300, # Real images of a class to look at, at most
-    seed:int=0, # Fixes everything
-    batch_size:int=128, # Images at a time (the result does not depend on it)
+    ipc:Count=10, # Images per class
+    tiles:Count=1, # Crops in an image, a square number (RDED: 1 up to 64 pixels, 4 above)
+    crops:Count=5, # Random crops of each real image, of which one stays
+    scale:tuple[Part,Part]=(.08,1.), # Least and largest area of a crop, as a share of the image
+    pool:Count=300, # Real images of a class to look at, at most
+    seed:Seed=0, # Fixes everything
+    batch_size:Count=128, # Images at a time (the result does not depend on it)
     show:bool=False # Show progress?
 )->Distilled: # Class by class, with source 'image' and 'confidence' of each tile in `history`
     "Crops of real images that the teacher is most sure about (RDED, Sun et al. 2024)"
-    if ipc<1: raise ValueError(f'ipc must be at least 1, got {ipc}')
     how = dict(select='high', require_correct=False, scoring='zero-padded', seed=seed)
     cfg,n = CIDDConfig(tiles, crops, scale, pool, **how),ipc*tiles
     rows = pool_rows(data, n, cfg)
@@ -207,17 +210,17 @@ def noise_set(
     return Distilled(noise, labels, data.classes, data.norm, provenance=about)
 
 # %% ../nbs/30_baselines.ipynb #d0bb7cd7
+@checked
 def sre2l(
     data:ImageData, # Real data: only its classes and input space are used
     teacher, # Network in the data's input space, with BatchNorm and `.classes`
-    ipc:int=10, # Images per class
+    ipc:Count=10, # Images per class
     cfg:NRRConfig=SRE2L, # How (`seed` fixes the noise too)
     path=None, # Folder for checkpoints, see `refine`
     show:bool=True, # Show progress?
     **changes # Settings of `NRRConfig` to change, such as iterations=4000
 )->Distilled: # Hard labels, class by class, with the `history` of `refine`
     "Images that a teacher makes of noise (SRe2L, Yin et al. 2023)"
-    if ipc<1: raise ValueError(f'ipc must be at least 1, got {ipc}')
     cfg = changed(cfg, **changes)
     syn = refine(noise_set(data, ipc, cfg.seed), teacher, cfg, path, show)
     syn.provenance['method'] = 'sre2l'

@@ -7,16 +7,18 @@ __all__ = ['crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'ch
            'CIDDConfig', 'pool_rows', 'crop_views', 'candidates', 'choose_of_classes', 'cut_tiles', 'assemble',
            'initialise']
 
-# %% ../nbs/20_cidd.ipynb #394a7017
+# %% ../nbs/20_cidd.ipynb #19b8b23a
 import dataclasses,math
+from typing import Literal
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import changed, given, made_with, one_of, positive, progress, rng, seed_of
+from .basics import Count, Part, Seed, Settings, changed, checked, given, made_with
+from .basics import progress, rng, seed_of
 from .core import Distilled
 from .data import ImageData
 from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
-from .cam import cam, cam_methods
+from .cam import CamMethod, cam
 
 # %% ../nbs/20_cidd.ipynb #64ab0467
 def _edges(share, room, n):
@@ -149,35 +151,29 @@ def mosaic(
 
 # %% ../nbs/20_cidd.ipynb #4d907d14
 @dataclasses.dataclass(frozen=True)
-class CIDDConfig:
+class CIDDConfig(Settings):
     "Settings of `initialise`"
-    tiles:int = 1 # Crops in one synthetic image, a square number (beta)
-    crops:int = 5 # Random crops of each real image, of which one stays
-    scale:tuple = (.08,1.) # Least and largest area of a crop, as a share of the image
-    pool:int = 300 # Real images of a class to look at, at most
-    keep:int|None = None # Crops of a class with the largest CAM ratio that stay (t), half of them if None
-    ratio:str = 'share' # 'share' of the map inside the crop, or 'mean' of the map over the crop
-    select:str = 'high' # Among these: 'low' (the paper's), 'medium' or 'high' confidence
+    tiles:Count = 1 # Crops in one synthetic image, a square number (beta)
+    crops:Count = 5 # Random crops of each real image, of which one stays
+    scale:tuple[Part,Part] = (.08,1.) # Least and largest area of a crop, as a share of the image
+    pool:Count = 300 # Real images of a class to look at, at most
+    keep:Count|None = None # Crops of a class with the largest CAM ratio that stay (t), half of them if None
+    ratio:Literal['share', 'mean'] = 'share' # 'share' of the map inside the crop, or 'mean' of the map over the crop
+    select:Literal['low', 'medium', 'high'] = 'high' # Among these: 'low' (the paper's), 'medium' or 'high' confidence
     require_correct:bool = True # Only crops that the teacher classifies correctly?
-    scoring:str = 'resized' # The teacher sees a tile 'resized' to a whole image, or 'zero-padded' (RDED)
-    cam_method:str = 'gradcam' # Activation map, see `cam`
+    scoring:Literal['resized', 'zero-padded'] = 'resized' # The teacher sees a tile 'resized' to a whole image, or 'zero-padded' (RDED)
+    cam_method:CamMethod = 'gradcam' # Activation map, see `cam`
     cam_layer:str|None = None # Its layer, the last map if None
-    seed:int = 0 # Fixes everything
-    def __post_init__(self): self.check()
+    seed:Seed = 0 # Fixes everything
 
-# %% ../nbs/20_cidd.ipynb #c836a2b6
+# %% ../nbs/20_cidd.ipynb #4b46a63f
 @patch
 def check(self:CIDDConfig):
-    "An error where a setting cannot work"
-    one_of('select', self.select, ('low', 'medium', 'high'))
-    one_of('scoring', self.scoring, ('resized', 'zero-padded'))
-    one_of('ratio', self.ratio, ('share', 'mean'))
-    one_of('cam_method', self.cam_method, cam_methods)
-    positive(tiles=self.tiles, crops=self.crops, pool=self.pool, keep=self.keep)
+    "An error unless tiles fill a square, and areas go from least to largest"
     if math.isqrt(self.tiles)**2!=self.tiles:
         raise ValueError(f'tiles={self.tiles} do not fill a square: use 1, 4, 9, ...')
-    if not 0<self.scale[0]<=self.scale[1]<=1:
-        raise ValueError(f'scale is two shares of the area, 0 < low <= high <= 1, got {self.scale}')
+    if self.scale[0]>self.scale[1]:
+        raise ValueError(f'scale goes from the least area to the largest, got {self.scale}: turn it around')
 
 # %% ../nbs/20_cidd.ipynb #b9734118
 def _check_pool(cfg, n):
@@ -223,17 +219,17 @@ def _look(data, teacher, idx, y, cfg, views, noise):
     return recipe,ratio,log_odds(z, y).cpu(),(z.argmax(1)==y).cpu()
 
 # %% ../nbs/20_cidd.ipynb #0f38418e
+@checked
 @torch.no_grad()
 def candidates(
     data:ImageData, # Real data
     teacher, # Network with `.classes`
     rows, # (M,) positions of training images
     cfg:CIDDConfig=CIDDConfig(), # How
-    batch_size:int=128, # Images at a time
+    batch_size:Count=128, # Images at a time
     show:bool=False # Show progress?
 )->dict: # 'recipe' (M,5), and (M,) 'ratio', 'odds', 'correct', all on the CPU
     "The best crop of each image, its CAM ratio, and what the teacher says of it"
-    positive(batch_size=batch_size)
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
     with evaluating(teacher):
@@ -301,18 +297,18 @@ def assemble(
     return Distilled(images, labels, data.classes, data.norm, history=history, provenance=about)
 
 # %% ../nbs/20_cidd.ipynb #8a2197e0
+@checked
 def initialise(
     data:ImageData, # Real data
     teacher, # Network of `train_teacher`, or another in the data's input space with `.classes`
-    ipc:int=10, # Images per class
+    ipc:Count=10, # Images per class
     cfg:CIDDConfig=CIDDConfig(), # How
-    batch_size:int=128, # Images at a time, without influence on the result
+    batch_size:Count=128, # Images at a time, without influence on the result
     show:bool=False, # Show progress?
     **changes # Settings of `CIDDConfig` to change, such as select='low'
 )->Distilled: # Class by class, with 'image', 'ratio' and 'confidence' of each tile in `history`
     "Real crops with a high CAM ratio, chosen by confidence, as the first synthetic set (NRR-DD, CIDD)"
     cfg = changed(cfg, **changes)
-    positive(ipc=ipc)
     n = ipc*cfg.tiles
     rows = pool_rows(data, n, cfg)
     found = candidates(data, teacher, rows, cfg, batch_size, show)

@@ -16,11 +16,11 @@ from fastcore.script import call_parse
 def command(
     f # Function with annotated parameters
 ): # The same function, and a command where it is called from a shell
-    "Command line for `f`: bad input gives one line and exit status 1"
+    "Command line for `f`: bad input, or a disk that refuses, gives one line and exit status 1"
     @functools.wraps(f)
     def g(*args, **kwargs):
         try: return f(*args, **kwargs)
-        except (ValueError, FileNotFoundError) as e:
+        except (ValueError, OSError) as e:
             name = Path(sys.argv[0]).name if sys.argv else ''
             if name.startswith('dd_'): sys.exit(f'{name}: {e}')
             raise
@@ -75,10 +75,12 @@ def dd_experts(
     settings:str='' # Of ExpertConfig, such as n=4,epochs=20,rule=gsam,dtype=bfloat16
 ):
     "Record expert trajectories"
+    from edf_nrr.basics import changed
     from edf_nrr.load import load_data
-    from edf_nrr.trajectory import expert_accuracy, record_experts
+    from edf_nrr.trajectory import ExpertConfig, expert_accuracy, record_experts
+    cfg = changed(ExpertConfig(), **parse_settings(settings))
     real = load_data(data, root, size, object_fraction, zca=zca, download=download)
-    experts = record_experts(real, path, **parse_settings(settings))
+    experts = record_experts(real, path, cfg)
     acc = expert_accuracy(experts, real, 0, experts.epochs[-1:])[0]
     print(f'{experts}\ntest accuracy of the first at its last epoch: {acc:.1%}')
 
@@ -159,17 +161,20 @@ def dd_relabel(
     settings:str='' # Of `relabel`, such as k=5,dtype=uint8
 ):
     "Ask a teacher about every view of a distilled set, and keep the answers"
-    from edf_nrr.basics import default_device
+    from edf_nrr.basics import check_call, default_device
     from edf_nrr.core import Distilled, same_space
     from edf_nrr.codes import LABEL_PRESETS
     from edf_nrr.dbr import label_views, relabel
     from edf_nrr.teachers import load_teacher
+    how = LABEL_PRESETS.get(kind, dict(kind=kind)) | parse_settings(settings)
+    check_call(relabel, dict(epochs=epochs, seed=seed) | how)
+    check_call(label_views, dict(flip=flip))
     here,dev = Path(distilled).parent,default_device()
     syn,net = Distilled.load(distilled).to(dev),load_teacher(teacher or here/'teacher.safetensors', dev)
     if not same_space(net.space, syn.norm):
         raise ValueError('teacher and set differ in their input space (statistics of the pixels), so its answers '
                          f'would mean nothing: give the teacher that {distilled} was made with')
-    how,path = LABEL_PRESETS.get(kind, dict(kind=kind)) | parse_settings(settings),Path(labels or here/'labels.safetensors')
+    path = Path(labels or here/'labels.safetensors')
     made = relabel(syn, net, epochs=epochs, path=path, views=label_views(syn, seed, flip=flip), **how)
     print(f'{made}\nwritten to {path}')
 
@@ -183,9 +188,9 @@ def evaluations_of_images(
     epochs # Of each. None: 1000
 ): # Iterator of two `Evaluation`
     "Evaluations of a set and of random real images, by the labels inside"
-    from edf_nrr.basics import changed
+    from edf_nrr.basics import changed, given
     from edf_nrr.training import DATM_RECIPE, evaluate, tune_lr
-    recipe = changed(DATM_RECIPE, epochs=epochs or DATM_RECIPE.epochs)
+    recipe = changed(DATM_RECIPE, **given(epochs=epochs))
     short = changed(recipe, epochs=max(1, recipe.epochs//4))
     for s in (syn, tune_lr(random, real, arch, recipe=short)): yield evaluate(s, real, arch, seeds, recipe, show=True)
 
@@ -203,7 +208,7 @@ def evaluations_of_labels(
     "The same by labels of a teacher, which random real images get for the same views"
     from edf_nrr.dbr import evaluate_labels, labels_recipe, relabel
     dtype = str(labels.d.dtype).removeprefix('torch.')
-    how = dict(kind=labels.kind, dtype=dtype, k=labels.d.shape[-1], d_max=labels.d_max)
+    how = dict(kind=labels.kind, dtype=dtype, k=max(1, labels.d.shape[-1]), d_max=labels.d_max)
     other = relabel(random, teacher, epochs=epochs or labels.epochs, views=labels.views, show=False, **how)
     for s,l in ((syn, labels), (random, other)):
         yield evaluate_labels(s, l, real, arch, seeds, labels_recipe(s, epochs or l.epochs), show=True)
@@ -226,12 +231,14 @@ def dd_evaluate(
 ):
     "Train students on a distilled set, and on as many real images under the same labels, and test both"
     importlib.import_module('edf_nrr.codes') # adds kinds of label
-    from edf_nrr.basics import write_results
+    from edf_nrr.basics import check_call, given, write_results
     from edf_nrr.core import Distilled
     from edf_nrr.dbr import Labels
     from edf_nrr.load import load_data
     from edf_nrr.teachers import load_teacher
-    from edf_nrr.training import random_real, student_arch
+    from edf_nrr.training import Recipe, random_real, student_arch, student_seeds
+    student_seeds(seeds)
+    check_call(Recipe, given(epochs=epochs))
     t0,syn,real = time.time(),Distilled.load(distilled),load_data(data, root, size, object_fraction, zca=zca)
     rows,random = [],random_real(real, max(1, int(syn.ipc)))
     how,more = evaluations_of_images,()
@@ -295,9 +302,10 @@ def dd_compare(
     print(real)
     path = Path(path or f'runs/compare/{Path(data).name}')
     shared = Shared(real, preset, path)
+    entries = files | entries_of(names, shared, ipc, sets)
     print(f'the teacher is right on {shared.teacher.accuracy:.1%} of the test images')
     nets = arch.split(',') if arch else preset.arch
-    c = compare(real, files | entries_of(names, shared, ipc, sets), nets, labels.split(','), preset.seeds, preset.budget,
+    c = compare(real, entries, nets, labels.split(','), preset.seeds, preset.budget,
                 preset.protocol, path, shared.teacher)
     c.about['command'] = ' '.join(['dd_compare', *sys.argv[1:]])
     page = c.report(path)
@@ -362,12 +370,14 @@ def dd_complexity(
     download:bool=False # Fetch CIFAR when it is missing?
 ):
     "How much of its images a set's objects leave free, by class, with pictures of the easiest and hardest"
-    from edf_nrr.basics import versions, write_json
+    from edf_nrr.basics import check_call, versions, write_json
     from edf_nrr.core import save_figure
-    from edf_nrr.compdd import check_complexity, complexity, easy_hard, show_complexity
+    from edf_nrr.compdd import complexity, easy_hard, show_complexity, similar_groups
     from edf_nrr.load import load_data
     if teacher and pretrained: raise ValueError('give a teacher or a pretrained network, not both')
-    check_complexity(split, method, of)
+    check_call(complexity, dict(split=split, method=method, of=of))
+    check_call(similar_groups, dict(n=groups))
+    if k: check_call(easy_hard, dict(k=k))
     real,t0 = load_data(data, root, size, object_fraction, n_train, download=download),time.time()
     path = Path(path or f'runs/complexity/{Path(data).name}')
     net = scoring_network(real, teacher, pretrained, arch, epochs, path)

@@ -7,14 +7,15 @@ __all__ = ['COLUMNS', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'StudentRecipe',
            'image_bytes', 'student_recipe', 'everything', 'check_set', 'Runner', 'comparison_teacher', 'check_entry',
            'check_compare', 'compare']
 
-# %% ../nbs/31_compare.ipynb #be857d7a
+# %% ../nbs/31_compare.ipynb #aa4a62d2
 import dataclasses,hashlib,json,math,re,time
 from functools import cached_property
 from pathlib import Path
 import torch
 import edf_nrr.codes # noqa: F401, adds the labels topk and components
 from fastcore.basics import patch
-from .basics import changed, clock, digest, mean_ci, positive, progress, read_json, versions
+from .basics import Count, Fraction, Inside, Positive, Settings, changed, check_call, checked
+from .basics import clock, digest, mean_ci, progress, read_json, versions
 from .basics import write_json
 from .run import Run
 from .core import Distilled, same_space
@@ -22,7 +23,7 @@ from .data import ImageData
 from .models import create_model
 from .teachers import load_teacher, save_teacher, teacher_note
 from .augment import DSA
-from .training import DATM_RECIPE, RDED_RECIPE, Recipe, random_real, student_arch
+from .training import DATM_RECIPE, RDED_RECIPE, Recipe, random_real, student_arch, student_seeds
 from .training import train_student, train_teacher
 from .dbr import AccuracyCurve, Labels, StudentLoss, distilled_id, index_dtype, label_views
 from .dbr import relabel, train_from_labels
@@ -30,20 +31,21 @@ from .report import Comparison, FULL, RANDOM
 
 # %% ../nbs/31_compare.ipynb #66b08019
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(Settings):
     "A set or a function that makes one, and how its authors train from it"
     make:object # A `Distilled`, or a function: seed -> `Distilled`
-    labels:object = None # Own: settings of `relabel`, or `Labels`. None: those in the set
+    labels:dict|Labels|None = None # Own: settings of `relabel`, or `Labels`. None: those in the set
     recipe:Recipe|None = None # Own, epochs by the budget. None: DATM's for labels in the set, else RDED's
     loss:StudentLoss = StudentLoss() # Own loss, with `labels`
-    sets:int|None = None # Sets to make, which students share in turn. None: one a seed
+    sets:Count|None = None # Sets to make, which students share in turn. None: one a seed
 
-    def __post_init__(self):
+    def check(self):
+        "An error for what is no entry, and for labels that it cannot have"
         is_set = isinstance(self.make, Distilled)
         if not (is_set or callable(self.make)):
             raise ValueError('an entry is a Distilled, a (Distilled, Labels), an Entry, '
                              f'or a function of a seed, got {type(self.make).__name__}')
-        positive(sets=self.sets)
+        if isinstance(self.labels, dict): check_call(relabel, self.labels)
         if isinstance(self.labels, Labels) and not is_set:
             raise ValueError('finished Labels belong to one set, not to a function: '
                              "give the settings of relabel, such as labels=dict(kind='distances')")
@@ -58,25 +60,16 @@ def as_entry(
 
 # %% ../nbs/31_compare.ipynb #7d7cd00c
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class Protocol(Settings):
     "What all students of a comparison share, besides their number of steps"
-    batch_size:int = 128 # Images a step
-    lrs:tuple = (.003, .01, .03) # Learning rates of SGD to choose from, by held-out images
-    soft_lrs:tuple = (.001, .003, .01) # The same for AdamW, for labels of a teacher
+    batch_size:Count = 128 # Images a step
+    lrs:tuple[Positive,...] = (.003, .01, .03) # Learning rates of SGD to choose from, by held-out images
+    soft_lrs:tuple[Positive,...] = (.001, .003, .01) # The same for AdamW, for labels of a teacher
     augment:DSA|None = DSA() # Augmentation with labels of images
-    flip:float = .5 # Probability of mirrored views, 0 for things with a left and a right
-    held_out:float = .1 # Share of the training images that judges learning rates
-    checks:int = 5 # Looks at the test images, evenly. The last one is the result
-    full_steps:int|None = None # Steps of students of all images. None: as many as the others
-
-    def __post_init__(self):
-        for k in ('lrs', 'soft_lrs'):
-            rates = getattr(self, k)
-            if rates and all(o>0 for o in rates): continue
-            raise ValueError(f'{k} must be positive learning rates, got {rates}')
-        positive(batch_size=self.batch_size, checks=self.checks, full_steps=self.full_steps)
-        if not 0<self.held_out<1:
-            raise ValueError(f'held_out is a share of images, in (0,1), got {self.held_out}')
+    flip:Fraction = .5 # Probability of mirrored views, 0 for things with a left and a right
+    held_out:Inside = .1 # Share of the training images that judges learning rates
+    checks:Count = 5 # Looks at the test images, evenly. The last one is the result
+    full_steps:Count|None = None # Steps of students of all images. None: as many as the others
 
 # %% ../nbs/31_compare.ipynb #898815ba
 @dataclasses.dataclass(frozen=True)
@@ -320,7 +313,7 @@ def matched_random(self:Runner, syn, seed, entry):
     o = entry.labels
     if isinstance(o, Labels):
         dtype = str(o.d.dtype).removeprefix('torch.')
-        o = dict(kind=o.kind, dtype=dtype, k=o.d.shape[-1], d_max=o.d_max)
+        o = dict(kind=o.kind, dtype=dtype, k=max(1, o.d.shape[-1]), d_max=o.d_max)
     entry = dataclasses.replace(entry, make=rnd, labels=o)
     return rnd,student_recipe('own', entry, rnd, self.protocol)
 
@@ -426,9 +419,7 @@ def check_compare(
     if not entries: raise ValueError('nothing to compare: give entries, such as {"mine": syn}')
     bad = [o for o in labels if o not in COLUMNS]
     if bad: raise ValueError(f'labels are columns of {COLUMNS}, got {bad[0]!r}')
-    if not labels or not seeds or len(set(seeds))<len(seeds):
-        raise ValueError(f'labels and seeds must be given, seeds different: got {list(labels)} and {seeds}')
-    if budget<1: raise ValueError(f'budget is a number of steps, at least 1, got {budget}')
+    if not labels: raise ValueError(f'labels must be columns of {COLUMNS}, got none')
     for a in arch: create_model(a, data.n_classes, data.size, data.channels)
     for n,e in entries.items(): check_entry(n, e, data, budget, protocol)
     space = getattr(teacher, 'space', None)
@@ -462,14 +453,15 @@ def needs_teacher(self:Runner, made, labels):
     own = any(asks(n, s[0]) for n,(s,_) in made.items())
     return 'soft' in labels or 'own' in labels and own
 
-# %% ../nbs/31_compare.ipynb #c0261e94
+# %% ../nbs/31_compare.ipynb #a98b4fd5
+@checked
 def compare(
     data:ImageData, # Real data. Test images judge, training images make random rows and choose rates
     entries:dict, # Name to what `as_entry` takes
     arch=None, # Networks of the students, such as `CROSS`. None: the one the first set was made with
     labels=('hard', 'own'), # Some of `COLUMNS`
     seeds=5, # Students of each, or their seeds
-    budget:int=300, # Steps of each student
+    budget:Count=300, # Steps of each student
     protocol:Protocol=Protocol(), # What else they share
     path=None, # Folder that keeps sets and students. What is there is not made again
     teacher=None, # Gives soft labels. None: a `convnet_bn` is trained where one is needed
@@ -478,7 +470,7 @@ def compare(
 )->Comparison:
     "Train students of all sets under one protocol, beside random real images and all real images"
     start,entries = time.time(),{n: as_entry(o) for n,o in entries.items()}
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = student_seeds(seeds)
     arch = [arch] if isinstance(arch, str) or callable(arch) else list(arch or [])
     check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher)
     run = Runner(data, entries, seeds, budget, protocol, path)

@@ -8,6 +8,7 @@ __all__ = ['drop_lowest', 'cpd']
 # %% ../nbs/12_cpd.ipynb #4c917c9b
 import math
 import torch
+from .basics import Share, checked
 
 # %% ../nbs/12_cpd.ipynb #5a00ec53
 def drop_lowest(
@@ -21,14 +22,12 @@ def drop_lowest(
     return ~(below | (tie & (tie.cumsum(0) <= k-below.sum())))
 
 # %% ../nbs/12_cpd.ipynb #4e20d892
+@checked
 def cpd(
-    alpha:float, # Share of the parameters to drop, in [0,1)
+    alpha:Share, # Share of the parameters to drop, in [0,1)
     shapes:dict=None # From `param_shapes`, to drop this share within each layer
 ): # Function: (P,) squared errors -> (P,) bool, or None for alpha=0
     "Common Pattern Dropout: keep the parameters of largest error (EDF, section 3.2)"
-    if not 0<=alpha<1:
-        raise ValueError(f'alpha is the share of parameters to drop, in [0,1), got {alpha}: '
-                         'the paper uses .25 for IPC 10 and .375 for IPC 50')
     if alpha==0: return None
     def drop(err): return drop_lowest(err, int(alpha*len(err)))
     if shapes is None: return drop

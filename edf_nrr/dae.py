@@ -8,9 +8,9 @@ __all__ = ['dae_weights', 'DAE']
 # %% ../nbs/13_dae.ipynb #587b133e
 import torch
 from fastcore.basics import patch
-from .basics import rng
+from .basics import Count, Fraction, Positive, Seed, checked, rng
 from .teachers import match_classes
-from .cam import cam
+from .cam import CamMethod, cam
 
 # %% ../nbs/13_dae.ipynb #875f99ef
 def dae_weights(
@@ -25,18 +25,17 @@ def dae_weights(
 # %% ../nbs/13_dae.ipynb #e133e83c
 class DAE:
     "Pixel weights for synthetic images, refreshed every `interval` iterations: a value for `weigh`"
+    @checked
     def __init__(self,
         model, # Network that is asked where it looks, in eval mode
-        beta:float=1., # Enhancement
-        interval:int=50, # Iterations between new maps
-        method:str='gradcam++', # Activation map, see `cam`
+        beta:Positive=1., # Enhancement
+        interval:Count=50, # Iterations between new maps
+        method:CamMethod='gradcam++', # Activation map, see `cam`
         layer=None, # Layer of the map, see `cam`
-        threshold:float=None, # See `dae_weights`
-        seed:int=0, # Fixes the noise of Smooth Grad-CAM++
+        threshold:Fraction=None, # See `dae_weights`
+        seed:Seed=0, # Fixes the noise of Smooth Grad-CAM++
         classes=None # Class names in the order of the labels, None for the network's own
     ):
-        if not beta>0: raise ValueError(f'beta must be positive, the paper uses 1 to 2, got {beta}')
-        if interval<1: raise ValueError(f'interval must be at least one iteration, got {interval}')
         self.model,self.method,self.layer,self.seed = model,method,layer,seed
         self.beta,self.interval,self.threshold = beta,interval,threshold
         self.own = None if classes is None else match_classes(model, classes)

@@ -7,12 +7,13 @@ __all__ = ['Split', 'fits', 'check_room', 'batch_starts', 'pick_classes', 'class
            'fit_normalize', 'check_splits', 'ImageData', 'use_device', 'numbered', 'outline', 'pixel_covariance',
            'fit_zca']
 
-# %% ../nbs/01_data.ipynb #14dd3f37
+# %% ../nbs/01_data.ipynb #a7222d29
 import math
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import digest, free_memory, human_bytes, one_of, progress, rng
+from .basics import Count, Inside, Positive, checked, digest, free_memory, human_bytes
+from .basics import one_of, progress, rng
 from .core import Normalize, ZCA, class_rows, show_images
 
 # %% ../nbs/01_data.ipynb #1afc0a15
@@ -155,13 +156,13 @@ def class_rank(
     return rank
 
 # %% ../nbs/01_data.ipynb #95e8b39d
+@checked
 def held_out(
     y, # (N,) class of each image
-    fraction:float, # Of each class to hold out, in (0,1)
+    fraction:Inside, # Of each class to hold out, in (0,1)
     seed:int=0 # Which ones
 )->tuple: # Row numbers that stay, row numbers held out, both ascending
     "A random part of every class: the same share of each, at least one image and never all"
-    if not 0<fraction<1: raise ValueError(f'fraction must be between 0 and 1, got {fraction}')
     y = torch.as_tensor(y).cpu()
     n = y.bincount()
     if ((n<2)&(n>0)).any():
@@ -466,8 +467,9 @@ def fit_zca(
 
 # %% ../nbs/01_data.ipynb #082c1610
 @patch
+@checked
 def whiten(self:ImageData,
-    eps:float=.1 # Added to the eigenvalues
+    eps:Positive=.1 # Added to the eigenvalues
 )->ImageData:
     "The same set in the input space of ZCA whitening, fitted on its training images"
     zca = fit_zca(self.train, eps)
@@ -505,9 +507,10 @@ def _first(split, n, what):
 
 # %% ../nbs/01_data.ipynb #2c3d5d5e
 @patch
+@checked
 def take(self:ImageData,
-    n_per_class:int, # Training images of each class
-    n_test:int=None # Test images of each class. Default: all
+    n_per_class:Count, # Training images of each class
+    n_test:Count=None # Test images of each class. Default: all
 )->ImageData:
     "The first images of each class"
     train = _first(self.train, n_per_class, f'the training set of {self.name}')
@@ -535,8 +538,9 @@ def _resize(split, size, name):
 
 # %% ../nbs/01_data.ipynb #3ea2d22b
 @patch
+@checked
 def resized(self:ImageData,
-    size:int # Side of the images, in pixels
+    size:Count # Side of the images, in pixels
 )->ImageData:
     "The same set with images of another size, statistics fitted anew"
     if size==self.size: return self

@@ -9,7 +9,7 @@ __all__ = ['digit_pixels', 'digits', 'photo_half', 'photo_crops', 'photo_backgro
 # %% ../nbs/01a_datasets.ipynb #e8533843
 from functools import lru_cache
 import torch, torch.nn.functional as F
-from .basics import default_device, rng
+from .basics import Count, Inside, Part, checked, default_device, rng
 from .data import ImageData, Split, check_room, held_out, pick_classes
 
 # %% ../nbs/01a_datasets.ipynb #f6b343d8
@@ -21,10 +21,11 @@ def digit_pixels()->tuple: # (1797,1,8,8) float32 in [0,1], (1797,) int64, both 
     return torch.as_tensor(o.images, dtype=torch.float32)[:,None]/16, torch.as_tensor(o.target)
 
 # %% ../nbs/01a_datasets.ipynb #a3bcdd45
+@checked
 def digits(
-    size:int=8, # Height and width, 8 is the original
+    size:Count=8, # Height and width, 8 is the original
     classes=None, # Names to keep, '0' to '9', in this order. Default: all
-    test_fraction:float=.2, # Of each class
+    test_fraction:Inside=.2, # Of each class
     seed:int=0, # Of the split
     device=None # Default: CUDA if there is any
 )->ImageData:
@@ -164,11 +165,12 @@ def _scenes(n, pool, test, size, side, seed):
     return Split(images, y, masks)
 
 # %% ../nbs/01a_datasets.ipynb #2bd4f00a
+@checked
 def cluttered_digits(
-    n_train:int=4000, # Training images
-    n_test:int=1000, # Test images
-    size:int=32, # Height and width, at least 16
-    object_fraction:float=.25, # Area of the digit's square by that of the image, in (0,1]: smaller is harder
+    n_train:Count=4000, # Training images
+    n_test:Count=1000, # Test images
+    size:Count=32, # Height and width, at least 16
+    object_fraction:Part=.25, # Area of the digit's square by that of the image, in (0,1]: smaller is harder
     seed:int=0, # Of everything random
     classes=None, # Digits to paint, '0' to '9', in this order. Default: all
     device=None # Default: CUDA if there is any

@@ -6,11 +6,11 @@
 __all__ = ['NO_FLIP', 'DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'DEMO_TEACHER', 'DEMO_LABELS', 'set_pictures', 'curves',
            'difference', 'demo_edf', 'nrr_sets', 'compare_labels', 'refinement_picture', 'demo_nrr', 'run_demo']
 
-# %% ../nbs/39_demo.ipynb #8980e06e
+# %% ../nbs/39_demo.ipynb #1de130da
 import dataclasses,time
 from pathlib import Path
 import torch
-from .basics import changed, clock, given, plus_minus, write_results
+from .basics import Count, Part, changed, checked, clock, given, plus_minus, write_results
 from .core import Distilled, save_figure, show_rows
 from .data import ImageData
 from .datasets import cluttered_digits
@@ -181,13 +181,14 @@ def demo_nrr(
     return [e.row() for e in evals.values()]
 
 # %% ../nbs/39_demo.ipynb #2076e9a2
+@checked
 def run_demo(
     path='runs/demo', # Folder to write into
-    object_fraction:float=.6, # Area of the digit's square by that of the image
-    size:int=16, # Image side
-    seeds:int=5, # Students a method
-    iterations:int=None, # Outer iterations of EDF. None: the demo's own
-    epochs:int=60, # Of the students of NRR-DD
+    object_fraction:Part=.6, # Area of the digit's square by that of the image
+    size:Count=16, # Image side
+    seeds:Count=5, # Students a method
+    iterations:Count=None, # Outer iterations of EDF. None: the demo's own
+    epochs:Count=60, # Of the students of NRR-DD
 ):
     "Distil a real data set with EDF and its kin, then with NRR-DD and its kin. Write pictures and results.json"
     t0,path = time.time(),Path(path)

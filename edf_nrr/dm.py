@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['mean_gap', 'untrained', 'class_means', 'viewed', 'dm_gradient', 'DMConfig', 'dm_start', 'dm_weights', 'DMRun', 'dm']
 
-# %% ../nbs/30a_dm.ipynb #6637b01b
+# %% ../nbs/30a_dm.ipynb #0a83e465
 import copy,dataclasses,math
+from typing import Literal
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import changed, check_count, check_tensor, digest, function_id, given, kept_memory
-from .basics import made_with, one_of, positive, progress, rng, seed_of
+from .basics import Count, Fraction, Positive, Seed, Settings, Share, changed, check_count
+from .basics import check_tensor, checked, digest, function_id, given, kept_memory, made_with
+from .basics import progress, rng, seed_of
 from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
@@ -19,7 +21,7 @@ from .models import create_model, features
 from .teachers import images_at_once, in_space, teacher_note
 from .augment import DSA
 from .training import random_real
-from .cam import cam_methods
+from .cam import CamMethod
 from .cpd import cpd
 from .dae import DAE
 
@@ -87,51 +89,33 @@ def dm_gradient(
 
 # %% ../nbs/30a_dm.ipynb #6e1abcc4
 @dataclasses.dataclass(frozen=True)
-class DMConfig:
+class DMConfig(Settings):
     "Settings of `dm`"
-    ipc:int = 10 # Images per class
-    iterations:int = 2000 # Steps, each with a new network (the paper: 20,000)
-    lr_img:float = 1. # Learning rate of the images
-    momentum:float = .5 # Of SGD, in [0,1)
-    batch_real:int = 256 # Real images of a class in each iteration, or all where it has fewer
+    ipc:Count = 10 # Images per class
+    iterations:Count = 2000 # Steps, each with a new network (the paper: 20,000)
+    lr_img:Positive = 1. # Learning rate of the images
+    momentum:Share = .5 # Of SGD, in [0,1)
+    batch_real:Count = 256 # Real images of a class in each iteration, or all where it has fewer
     arch:str = 'convnet' # Network, see `create_model`
     augment:DSA|None = DSA(siamese=True) # One view a class and iteration, or None
-    init:str = 'real' # 'real': the images of `random_real` with this seed, or 'noise'
-    alpha:float = 0. # CPD: share of the squared differences that is dropped, in [0,1)
-    beta:float|None = None # DAE: enhancement, or None: no DAE
-    cam_interval:int = 50 # DAE: iterations between new maps
-    cam_threshold:float|None = None # DAE: fixed threshold, or None: mean of the map
-    cam_method:str = 'gradcam++' # DAE: activation map, see `cam`
+    init:Literal['real', 'noise'] = 'real' # 'real': the images of `random_real` with this seed, or 'noise'
+    alpha:Share = 0. # CPD: share of the squared differences that is dropped, in [0,1)
+    beta:Positive|None = None # DAE: enhancement, or None: no DAE
+    cam_interval:Count = 50 # DAE: iterations between new maps
+    cam_threshold:Fraction|None = None # DAE: fixed threshold, or None: mean of the map
+    cam_method:CamMethod = 'gradcam++' # DAE: activation map, see `cam`
     cam_layer:str|None = None # DAE: layer of the map, or None: the last map
-    max_abs:float = 100. # Stop when a synthetic value exceeds this, in the model's input space
-    save_every:int = 100 # Iterations between checkpoints
-    seed:int = 0 # Fixes everything
-    def __post_init__(self): self.check()
+    max_abs:Positive = 100. # Stop when a synthetic value exceeds this, in the model's input space
+    save_every:Count = 100 # Iterations between checkpoints
+    seed:Seed = 0 # Fixes everything
 
 # %% ../nbs/30a_dm.ipynb #f1575ee3
 @patch
-def check_parts(self:DMConfig):
-    "An error for a network without a name, or an augmentation that is not shared"
-    if not isinstance(self.arch, str):
-        raise ValueError(f'arch is the name of a network, see model_names(), got {self.arch!r}')
+def check(self:DMConfig):
+    "An error for an augmentation that real and synthetic images do not share"
     if self.augment is not None and not self.augment.siamese:
         raise ValueError('real and synthetic images of a class share one view: '
                          'use augment=DSA(siamese=True), or None')
-
-# %% ../nbs/30a_dm.ipynb #632abb93
-@patch
-def check(self:DMConfig):
-    "An error for settings that cannot work"
-    names = 'ipc iterations lr_img batch_real cam_interval max_abs save_every'
-    positive(**{k: getattr(self, k) for k in names.split()})
-    one_of('init', self.init, ('real', 'noise'))
-    one_of('cam_method', self.cam_method, cam_methods)
-    ranges = dict(momentum=0<=self.momentum<1, alpha=0<=self.alpha<1)
-    for k,fits in ranges.items():
-        if not fits: raise ValueError(f'{k} must be in [0,1), got {getattr(self, k)}')
-    if self.beta is not None and not self.beta>0:
-        raise ValueError(f'beta must be positive, or None for no DAE, got {self.beta}')
-    self.check_parts()
 
 # %% ../nbs/30a_dm.ipynb #12df8a7d
 @patch(as_prop=True)
@@ -320,7 +304,8 @@ def advance(self:DMRun,
     if stop or self.run.due(self.it, self.cfg.save_every) or self.it==self.cfg.iterations: self.save()
     if stop: self.run.stop(stop, f'iteration {self.it} of {self.cfg.iterations}')
 
-# %% ../nbs/30a_dm.ipynb #9c354857
+# %% ../nbs/30a_dm.ipynb #b6ed9dca
+@checked
 @kept_memory()
 @torch.enable_grad()
 def dm(

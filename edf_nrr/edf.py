@@ -7,14 +7,17 @@ __all__ = ['VARIANTS', 'EDFConfig', 'predicted_classes', 'correct_rows', 'truste
            'MatchingRun', 'check_weights', 'check_space', 'check_saved_epochs', 'check_inputs', 'distill', 'gain_line',
            'compare_matching']
 
-# %% ../nbs/14_edf.ipynb #afd86a2a
+# %% ../nbs/14_edf.ipynb #5ae3537a
 import copy,dataclasses,math
 from functools import partial
 from pathlib import Path
+from typing import Literal
 import torch
 from fastcore.basics import patch
-from .basics import changed, check_count, check_tensor, clock, digest, function_id, given
-from .basics import kept_memory, made_with, one_of, positive, progress, rng, total_memory
+from .basics import Count, Fraction, NotNegative, Positive, Seed, Settings, Share, Whole
+from .basics import changed, check_count, check_tensor, checked, clock, digest, function_id
+from .basics import given, kept_memory, made_with, progress, rng
+from .basics import total_memory
 from .run import Run, stoppable
 from .core import DistillError, Distilled
 from .data import ImageData
@@ -25,84 +28,76 @@ from .training import DATM_RECIPE, Recipe, evaluate, random_real, tune_lr
 from .trajectory import Experts, draw_segment, fingerprint
 from .matching import CompiledStep, adjoint_gradient, draw_batches, forward_fn
 from .matching import graphs_that_fit, matching_loss, unrolled_gradient
+from .cam import CamMethod
 from .cpd import cpd
 from .dae import DAE
 
 # %% ../nbs/14_edf.ipynb #e8744ed3
 @dataclasses.dataclass(frozen=True)
-class EDFConfig:
+class EDFConfig(Settings):
     "Settings of trajectory matching: EDF, its parts, DATM and MTT, see `VARIANTS`"
-    ipc:int = 10 # Images per class
-    iterations:int = 300 # Outer iterations
-    syn_steps:int = 20 # Student steps on synthetic batches (N)
-    expert_epochs:int = 1 # Expert epochs they should match (M)
-    lr_img:float = 1000. # Learning rate of the images
-    lr_y:float = 2. # Learning rate of the label logits
-    lr_lr:float = 1e-3 # Learning rate of the student's learning rate
-    lr_init:float = .05 # The student's learning rate at the start (lr_teacher)
-    lr_min:float = 1e-4 # It is kept above this
-    momentum_img:float = .5 # Momentum of the images
-    momentum_y:float = .9 # Momentum of the logits
-    momentum_lr:float = .5 # Momentum of the learning rate
-    batch_syn:int = 50 # Synthetic images a student step
-    loss_threshold:float = 2. # An iteration with a larger loss changes nothing (threshold)
-    min_start_epoch:int = 0 # Earliest start epoch (T-)
-    initial_max_start_epoch:int|None = 6 # Their upper end at first (T0), or None: max_start_epoch
-    max_start_epoch:int = 12 # Latest start epoch, exclusive (T+)
-    expand_until:int|None = 150 # Iteration at which the upper end reaches max_start_epoch
-    alpha:float = .25 # CPD: share of the parameters that is dropped
-    beta:float|None = 1. # DAE: enhancement, or None: no DAE
-    cam_interval:int = 50 # DAE: iterations between new maps
-    cam_threshold:float|None = None # DAE: threshold (act_threshold), or None: mean of the map
-    cam_method:str = 'gradcam++' # DAE: activation map, see `cam`
+    ipc:Count = 10 # Images per class
+    iterations:Count = 300 # Outer iterations
+    syn_steps:Count = 20 # Student steps on synthetic batches (N)
+    expert_epochs:Count = 1 # Expert epochs they should match (M)
+    lr_img:NotNegative = 1000. # Learning rate of the images
+    lr_y:NotNegative = 2. # Learning rate of the label logits
+    lr_lr:NotNegative = 1e-3 # Learning rate of the student's learning rate
+    lr_init:Positive = .05 # The student's learning rate at the start (lr_teacher)
+    lr_min:Positive = 1e-4 # It is kept above this
+    momentum_img:Share = .5 # Momentum of the images
+    momentum_y:Share = .9 # Momentum of the logits
+    momentum_lr:Share = .5 # Momentum of the learning rate
+    batch_syn:Count = 50 # Synthetic images a student step
+    loss_threshold:Positive|None = 2. # An iteration with a larger loss changes nothing (threshold), or None: none has
+    min_start_epoch:Whole = 0 # Earliest start epoch (T-)
+    initial_max_start_epoch:Count|None = 6 # Their upper end at first (T0), or None: max_start_epoch
+    max_start_epoch:Count = 12 # Latest start epoch, exclusive (T+)
+    expand_until:Count|None = 150 # Iteration at which the upper end reaches max_start_epoch
+    alpha:Share = .25 # CPD: share of the parameters that is dropped
+    beta:Positive|None = 1. # DAE: enhancement, or None: no DAE
+    cam_interval:Count = 50 # DAE: iterations between new maps
+    cam_threshold:Fraction|None = None # DAE: threshold (act_threshold), or None: mean of the map
+    cam_method:CamMethod = 'gradcam++' # DAE: activation map, see `cam`
     cam_layer:str|None = None # DAE: layer of the map, or None: the last map
-    labels:str = 'soft' # 'soft': learned, from the experts' mean logits, or 'hard': one-hot
-    init:str = 'correct' # 'correct': real images that the first expert gets right, or 'random'
+    labels:Literal['soft', 'hard'] = 'soft' # 'soft': learned, from the experts' mean logits, or 'hard': one-hot
+    init:Literal['correct', 'random'] = 'correct' # 'correct': real images that the first expert gets right, or 'random'
     augment:DSA|None = DSA() # Differentiable augmentation of the synthetic batches
-    gradient:str = 'adjoint' # 'adjoint', 'compiled' (the adjoint, compiled) or 'unrolled' (one graph)
-    graphs:int|None = None # Adjoint: steps that keep their graphs, or None: see `kept_graphs`
-    max_abs:float = 100. # Stop when a synthetic value exceeds this, in the model's input space
-    save_every:int = 100 # Iterations between checkpoints
-    eval_every:int|None = None # Iterations between evaluations on test images, or None
+    gradient:Literal['adjoint', 'compiled', 'unrolled'] = 'adjoint' # 'compiled': the adjoint, compiled, 'unrolled': one graph
+    graphs:Whole|None = None # Adjoint: steps that keep their graphs, or None: see `kept_graphs`
+    max_abs:Positive = 100. # Stop when a synthetic value exceeds this, in the model's input space
+    save_every:Count = 100 # Iterations between checkpoints
+    eval_every:Count|None = None # Iterations between evaluations on test images, or None
     arch:str|None = None # Network the settings were made for, or None: any
     zca:bool|None = None # Input space they were made for, or None: any
-    seed:int = 0 # Fixes everything
-    def __post_init__(self): self.check()
+    seed:Seed = 0 # Fixes everything
 
 # %% ../nbs/14_edf.ipynb #92825c9f
 @patch
 def check_starts(self:EDFConfig):
     "An error unless the range of start epochs, and its growth, make sense"
     low,first,high = self.min_start_epoch,self.initial_max_start_epoch,self.max_start_epoch
-    if not 0<=low<high:
-        raise ValueError(f'need 0 <= min_start_epoch < max_start_epoch, got {low} and {high}')
+    if low>=high:
+        raise ValueError(f'need min_start_epoch < max_start_epoch, got {low} and {high}')
     if first is None: return
     if not low<first<=high:
         raise ValueError(f'initial_max_start_epoch must be in ({low}, {high}], got {first}')
-    if not self.expand_until:
+    if self.expand_until is None:
         raise ValueError('initial_max_start_epoch needs expand_until, the iteration of max_start_epoch')
 
 # %% ../nbs/14_edf.ipynb #cc1c42c3
 @patch
 def check_graphs(self:EDFConfig):
-    "An error unless `graphs` is a number of steps of the adjoint"
-    if self.graphs is None: return
-    if self.graphs<0: raise ValueError(f'graphs is a number of steps, 0 or more, got {self.graphs}')
-    if self.gradient!='adjoint':
+    "An error for `graphs` of a gradient that keeps none by choice"
+    if self.graphs is not None and self.gradient!='adjoint':
         raise ValueError(f"graphs={self.graphs} is for gradient='adjoint', not {self.gradient!r}: leave it out")
 
-# %% ../nbs/14_edf.ipynb #2fd0e1b2
+# %% ../nbs/14_edf.ipynb #55f24b81
 @patch
 def check(self:EDFConfig):
-    "An error for settings that cannot work"
-    names = ('ipc iterations syn_steps expert_epochs lr_init lr_min batch_syn save_every '
-             'cam_interval loss_threshold')
-    positive(**{k: getattr(self, k) for k in names.split()})
-    one_of('labels', self.labels, ('soft', 'hard'))
-    one_of('init', self.init, ('correct', 'random'))
-    one_of('gradient', self.gradient, ('adjoint', 'compiled', 'unrolled'))
-    if not 0<=self.alpha<1:
-        raise ValueError(f'alpha is the share of parameters to drop, in [0,1), got {self.alpha}')
+    "An error for settings that do not go together"
+    if self.lr_min>self.lr_init:
+        raise ValueError(f'lr_min must be at most lr_init, got {self.lr_min} and {self.lr_init}: lower lr_min')
     self.check_graphs()
     self.check_starts()
 
@@ -309,14 +304,14 @@ def finite(self:MatchingRun,
     "Are all numbers of a part of the state finite? True for one that is not learned"
     return name not in self.state or bool(self.state[name].isfinite().all())
 
-# %% ../nbs/14_edf.ipynb #b72ead5b
+# %% ../nbs/14_edf.ipynb #7d7f0b46
 @patch
 def step(self:MatchingRun):
     "One iteration, which changes nothing if the loss is above `loss_threshold` or no number. `broken` names what it broke"
     weights = self.pixel_weights()
     loss,grads,expert,epoch = self.gradient()
     loss,lr = loss.item(),self.state['lr'].item()
-    skip = not loss<=self.cfg.loss_threshold
+    skip = not loss<=(self.cfg.loss_threshold or math.inf)
     self.skipped = self.skipped+1 if skip else 0
     if not skip:
         if weights is not None: grads['images'] = grads['images']*weights
@@ -560,7 +555,8 @@ def advance(self:MatchingRun,
     if self.run: self.save()
     self.run.stop(stop, f'iteration {self.it} of {self.cfg.iterations}')
 
-# %% ../nbs/14_edf.ipynb #0f9774b3
+# %% ../nbs/14_edf.ipynb #1364ebaf
+@checked
 @kept_memory()
 @torch.enable_grad()
 def distill(

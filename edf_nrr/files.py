@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .basics import default_device, free_memory, glibc_calls, one_of
+from .basics import Count, Inside, checked, default_device, free_memory, glibc_calls, one_of
 from .data import ImageData, Split, batch_starts, check_room, check_splits, class_rank
 from .data import fit_zca, fits, held_out, pick_classes
 
@@ -374,15 +374,16 @@ def folder_classes(
     return pick_classes(other, classes, test)
 
 # %% ../nbs/01b_files.ipynb #b9ab6d2b
+@checked
 def image_folder(
     path, # Folder that holds train/ and `val`/, or with val=None the class folders
-    size:int, # Height and width of the images
-    val:str='val', # Folder of the test images. None: hold out a share of each class
+    size:Count, # Height and width of the images
+    val:str|None='val', # Folder of the test images. None: hold out a share of each class
     resize:str='squash', # 'squash' the whole image to size, or 'crop' its central square
     classes=None, # Folder names to keep, in this order. Default: all, sorted
     stream:bool=None, # Read from disk again and again (True), once (False), or once if it fits (None)?
     zca:bool=False, # ZCA whitening instead of `Normalize`?
-    test_fraction:float=.2, # Of each class, with val=None
+    test_fraction:Inside=.2, # Of each class, with val=None
     seed:int=0, # Of the split, with val=None
     device=None # Default: CUDA if there is any
 )->ImageData: # Named after the folder
@@ -518,11 +519,12 @@ def parquet_split(
 def _starting(path, start): return sorted(path.glob(f'{start}*.parquet'))
 
 # %% ../nbs/01b_files.ipynb #055b0332
+@checked
 def parquet(
     path, # Folder of train*.parquet and test*.parquet or val*.parquet
-    size:int=None, # Height and width. Default: as they are
-    n_train:int=None, # The first so many training images, balanced over classes. Default: all
-    n_test:int=None, # The first so many test images, balanced over classes. Default: all
+    size:Count=None, # Height and width. Default: as they are
+    n_train:Count=None, # The first so many training images, balanced over classes. Default: all
+    n_test:Count=None, # The first so many test images, balanced over classes. Default: all
     resize:str='squash', # 'squash' the whole image to size, or 'crop' its central square
     classes=None, # Names to keep, in this order. Default: all, in the order of the files
     label:str='label', # Column of the labels

@@ -7,7 +7,7 @@ __all__ = ['load_folder', 'load_cifar', 'load_data']
 
 # %% ../nbs/01d_load.ipynb #c167bd45
 from pathlib import Path
-from .basics import given
+from .basics import Count, Part, checked, given
 from .data import ImageData
 from .datasets import cifar10, cifar100, cluttered_digits, digits
 from .files import image_folder, parquet
@@ -44,13 +44,14 @@ def load_cifar(
     return data.take(a//data.n_classes, b//data.n_classes).resized(size or data.size)
 
 # %% ../nbs/01d_load.ipynb #9bafbf0f
+@checked
 def load_data(
-    name:str, # 'digits', 'cluttered_digits', 'cifar10', 'cifar100', one of `SUBSETS`, or a folder
-    root:str='data', # Folder of CIFAR (or where to download it to), or of ImageNet's train/ and val/
-    size:int=None, # Image side. Default: the set's own, 128 for ImageNet
-    object_fraction:float=.25, # For cluttered_digits
-    n_train:int=None, # Training images. Default: all (4000 for cluttered_digits)
-    n_test:int=None, # Test images. Default: all (1000 for cluttered_digits)
+    name:str|Path, # 'digits', 'cluttered_digits', 'cifar10', 'cifar100', one of `SUBSETS`, or a folder
+    root:str|Path='data', # Folder of CIFAR (or where to download it to), or of ImageNet's train/ and val/
+    size:Count=None, # Image side. Default: the set's own, 128 for ImageNet
+    object_fraction:Part=.25, # For cluttered_digits
+    n_train:Count=None, # Training images. Default: all (4000 for cluttered_digits)
+    n_test:Count=None, # Test images. Default: all (1000 for cluttered_digits)
     zca:bool=False, # Whiten?
     download:bool=False # Fetch CIFAR when it is missing?
 )->ImageData: # `n_train` and `n_test` count for cluttered_digits, CIFAR and Parquet files

@@ -4,22 +4,23 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'Method', 'parameters',
-           'known_settings', 'check_settings', 'check_function', 'method', 'find_method', 'Preset', 'section_changed',
-           'adjusted', 'unflipped', 'without_flip', 'Shared', 'epochs_needed', 'own_published', 'work_settings',
-           'method_settings', 'published_note', 'make_set', 'split_settings', 'published_matching', 'published_part',
-           'matching_method', 'entries_of']
+           'known_settings', 'check_settings', 'check_together', 'check_function', 'method', 'find_method', 'Preset',
+           'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared', 'epochs_needed', 'own_published',
+           'work_settings', 'method_settings', 'published_note', 'make_set', 'split_settings', 'published_matching',
+           'published_part', 'matching_method', 'entries_of']
 
 # %% ../nbs/32_methods.ipynb #b3c1895b
 import dataclasses,inspect
 from functools import cached_property,partial
 from pathlib import Path
+from typing import Literal
 from fastcore.basics import patch
-from .basics import changed, one_of, read_json
+from .basics import Count, Part, Settings, changed, check_call, check_names, check_value, checked, one_of, read_json
 from .core import Distilled
 from .data import ImageData
 from .teachers import load_teacher, save_teacher
 from .augment import DSA
-from .training import train_teacher
+from .training import check_ipc, train_teacher
 from .trajectory import ExpertConfig, FTD_EXPERTS, record_experts
 from .edf import EDFConfig, VARIANTS, distill
 from .presets import preset as published_preset
@@ -68,15 +69,31 @@ def known_settings(
     fields = [f.name for c in m.configs for f in dataclasses.fields(c)]
     return [o for o in dict.fromkeys(names+fields) if o not in ('ipc', 'seed')]
 
-# %% ../nbs/32_methods.ipynb #aa9252bf
+# %% ../nbs/32_methods.ipynb #ecc26662
 def check_settings(
     m:Method, # A method
     settings:dict # Settings by name
 ):
-    "An error that names the first setting that `m` does not have"
-    known,anything = known_settings(m),parameters(m.make)[1] and not m.configs
-    for k in settings:
-        if not anything: one_of(f'a setting of {m.name}', k, known)
+    "An error that names the first setting that `m` does not have, or that is not what it may be"
+    types = {p.name: p.annotation for p in inspect.signature(m.make).parameters.values()}
+    types |= {f.name: f.type for c in m.configs for f in dataclasses.fields(c)}
+    if m.configs or not parameters(m.make)[1]: check_names(m.name, settings, known_settings(m))
+    for k,v in settings.items(): check_value(m.name, k, v, types.get(k, inspect.Parameter.empty))
+
+# %% ../nbs/32_methods.ipynb #846db12b
+def check_together(
+    m:Method, # A method
+    data:ImageData, # Real data
+    ipc:int, # Images per class
+    seed:int, # Of the method
+    settings:dict # All its settings, by name
+):
+    "An error, before experts or a teacher are made, for what `m` would refuse only then"
+    check_settings(m, settings)
+    if {'experts', 'teacher'} & {*parameters(m.make)[0]}: check_ipc(data, ipc)
+    for c in m.configs:
+        known = {f.name for f in dataclasses.fields(c)}
+        c(**{k: v for k,v in (settings | dict(ipc=ipc, seed=seed)).items() if k in known})
 
 # %% ../nbs/32_methods.ipynb #f22e1893
 def check_function(
@@ -114,21 +131,24 @@ def find_method(
 
 # %% ../nbs/32_methods.ipynb #8828b443
 @dataclasses.dataclass(frozen=True)
-class Preset:
+class Preset(Settings):
     "What the methods of a comparison share, and how much work they may do"
     experts:ExpertConfig # Of the methods that match trajectories
     teacher:dict # Arguments of `train_teacher`
-    work:str = 'quick' # Each method's settings: 'quick', 'published', or 'default', those of its settings class
+    work:Literal['quick', 'published', 'default'] = 'quick' # Each method's settings: 'quick', 'published', or 'default', those of its settings class
     settings:dict = dataclasses.field(default_factory=dict) # Changes to a method's settings, by its name
     flip:bool = True # Is a mirror image the same thing?
     protocol:Protocol = Protocol() # What students share
     arch:str = 'convnet' # The students' network
-    budget:int = 300 # Their steps
-    seeds:int = 5 # Their number
-    size:int|None = None # Image side. None: as it is
-    n_train:int|None = None # Training images. None: all
-    n_test:int|None = None # Test images. None: all
-    def __post_init__(self): one_of('work', self.work, ('quick', 'published', 'default'))
+    budget:Count = 300 # Their steps
+    seeds:Count = 5 # Their number
+    size:Count|None = None # Image side. None: as it is
+    n_train:Count|None = None # Training images. None: all
+    n_test:Count|None = None # Test images. None: all
+    def check(self):
+        "An error for settings of a teacher or a method that these do not have"
+        check_call(train_teacher, self.teacher)
+        for name,settings in self.settings.items(): check_settings(find_method(name), settings)
 
 # %% ../nbs/32_methods.ipynb #4a5c3e2c
 _two = 'convnet_d2_w32'
@@ -312,7 +332,7 @@ def make_set(
     m = find_method(name)
     shared = shared or Shared(data, preset, path or 'runs/shared')
     settings = method_settings(m, data, ipc, shared.preset) | settings
-    check_settings(m, settings)
+    check_together(m, data, ipc, seed, settings)
     needs = [o for o in SHARED if o in parameters(m.make)[0]]
     shared.keep_epochs(epochs_needed(m, settings), m.name)
     note = published_note(m, data, ipc, shared.preset)
@@ -404,7 +424,7 @@ def _make_k_center(data, ipc, seed, teacher):
 
 # %% ../nbs/32_methods.ipynb #b55404eb
 @method('rded', labels=dict(kind='soft'), slow=False)
-def _make_rded(data, ipc, seed, teacher, tiles=1, crops=5, scale=(.08, 1.), pool=300):
+def _make_rded(data, ipc, seed, teacher, tiles:Count=1, crops:Count=5, scale:tuple[Part,Part]=(.08, 1.), pool:Count=300):
     "Crops of real images that the teacher is most sure about, see `rded`"
     return rded(data, teacher, ipc, tiles, crops, tuple(scale), pool, seed)
 
@@ -428,16 +448,17 @@ def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **s
     return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
 
 # %% ../nbs/32_methods.ipynb #299023c0
+@checked
 def entries_of(
     names, # Registered methods
     shared:Shared, # Data, preset, experts and teacher
-    ipc:int=10, # Images per class
-    sets:int|None=None # Sets of each slow method, which students share in turn. None: one a seed
+    ipc:Count=10, # Images per class
+    sets:Count|None=None # Sets of each slow method, which students share in turn. None: one a seed
 )->dict: # Name to `Entry`
     "Methods as entries of `compare`"
     found = [find_method(n) for n in names]
     settings = {m.name: method_settings(m, shared.data, ipc, shared.preset) for m in found}
-    for m in found: check_settings(m, settings[m.name])
+    for m in found: check_together(m, shared.data, ipc, 0, settings[m.name])
     notes = [published_note(m, shared.data, ipc, shared.preset) for m in found]
     for o in filter(None, notes): print(o)
     last,name = max(((epochs_needed(m, settings[m.name]), m.name) for m in found), default=(0, ''))

@@ -8,14 +8,14 @@ __all__ = ['norm_layer', 'conv_block', 'convnet_depth', 'ConvNet', 'n_params', '
            'timm_model', 'vit_tiny_cifar', 'model_names', 'convnet_settings', 'same_network', 'model_builder',
            'check_model', 'seeded', 'layer_draws', 'draws_randomly', 'create_model']
 
-# %% ../nbs/02_models.ipynb #c5149f69
+# %% ../nbs/02_models.ipynb #4baa0d5c
 import copy,difflib,math,re
 from contextlib import contextmanager
 from functools import partial
 import torch
 from torch import nn
 from fastcore.basics import patch
-from .basics import one_of, positive
+from .basics import Count, Seed, checked, one_of
 
 # %% ../nbs/02_models.ipynb #83492f74
 _norms = dict(
@@ -63,16 +63,16 @@ def convnet_depth(
 # %% ../nbs/02_models.ipynb #6b3ea4b3
 class ConvNet(nn.Module):
     "`depth` blocks of conv 3x3, norm, ReLU, average pooling, then one linear layer (Gidaris & Komodakis 2018)"
+    @checked
     def __init__(self,
-        n_classes:int, # Outputs
-        size:int, # Image side in pixels
-        channels:int=3, # Image channels
-        width:int=128, # Channels of every block
+        n_classes:Count, # Outputs
+        size:Count, # Image side in pixels
+        channels:Count=3, # Image channels
+        width:Count=128, # Channels of every block
         depth:int|None=None, # Blocks, by default `convnet_depth(size)`
         norm:str|int='instance', # See `norm_layer`
     ):
         super().__init__()
-        positive(width=width)
         depth,most = convnet_depth(size) if depth is None else depth,int(math.log2(size))
         if not 1<=depth<=most:
             raise ValueError(f'{depth} blocks halve {size} pixels to nothing: use a depth of 1 to {most}')
@@ -400,15 +400,15 @@ def draws_randomly(
         return not torch.equal(torch.get_rng_state(), before)
 
 # %% ../nbs/02_models.ipynb #284e7623
+@checked
 def create_model(
     arch, # A name (see `model_names`), 'timm/NAME', or a function (n_classes, size, channels) -> Module
-    n_classes:int, # Outputs
-    size:int, # Image side in pixels
-    channels:int=3, # Image channels
-    seed:int=0, # Fixes the first weights, whatever else was drawn before
+    n_classes:Count, # Outputs
+    size:Count, # Image side in pixels
+    channels:Count=3, # Image channels
+    seed:Seed=0, # Fixes the first weights, whatever else was drawn before
 )->nn.Module: # In training mode, on the CPU
     "A network with random first weights fixed by `seed`"
-    positive(n_classes=n_classes, size=size, channels=channels)
     build = model_builder(arch)
     try:
         with seeded(seed): model = build(n_classes, size, channels)

@@ -6,21 +6,24 @@
 __all__ = ['MASKS', 'nrr_mask', 'pixel_bounds', 'masked_step', 'row_moments', 'bn_layers', 'bn_term', 'bn_terms', 'nrr_loss',
            'mixed_groups', 'NRRConfig', 'free_step', 'Refinement', 'refine']
 
-# %% ../nbs/21_nrr.ipynb #c8603740
+# %% ../nbs/21_nrr.ipynb #3a2b162b
 import dataclasses,math
 from contextlib import contextmanager
+from typing import Literal
 import torch, torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
-from .basics import changed, check_count, check_tensor, digest, kept_memory, load_tensors
-from .basics import made_with, one_of, positive, progress, reading, rng, save_tensors, seal_of
+from .basics import Count, NotNegative, Part, Positive, Seed, Settings, Share, Whole, changed
+from .basics import check_count, check_tensor, checked, digest, kept_memory, load_tensors
+from .basics import made_with, progress, reading, rng, save_tensors
+from .basics import seal_of
 from .run import Run, stoppable
 from .core import Distilled
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
-from .cam import cam, cam_methods
+from .cam import CamMethod, cam
 
 # %% ../nbs/21_nrr.ipynb #664e6eb9
 MASKS = ['soft', 'scaled', 'binary', 'critical', 'none']
@@ -152,37 +155,23 @@ def mixed_groups(
 
 # %% ../nbs/21_nrr.ipynb #3dcea83b
 @dataclasses.dataclass(frozen=True)
-class NRRConfig:
+class NRRConfig(Settings):
     "Settings of `refine`"
-    eps:float = .5 # Threshold on the map, in (0,1]
-    mask:str = 'soft' # One of `MASKS`, see `nrr_mask`
-    iterations:int = 500 # Steps of each image
-    lr:float = .05 # First learning rate, in units of the model's input, that falls to 0 as a cosine
-    optimiser:str = 'adam' # 'adam' or 'sgd' (plain gradient descent, the paper's formula)
-    betas:tuple = (.5,.9) # Of Adam
-    alpha_bn:float = .01 # Weight of the BatchNorm loss (0: cross-entropy only, any teacher will do)
-    first_bn_multiplier:float = 10. # Factor on the first layer's part of it
-    cam_method:str = 'gradcam' # Activation map, see `cam`
+    eps:Part = .5 # Threshold on the map, in (0,1]
+    mask:Literal[tuple(MASKS)] = 'soft' # One of `MASKS`, see `nrr_mask`
+    iterations:Whole = 500 # Steps of each image
+    lr:Positive = .05 # First learning rate, in units of the model's input, that falls to 0 as a cosine
+    optimiser:Literal['adam', 'sgd'] = 'adam' # 'adam' or 'sgd' (plain gradient descent, the paper's formula)
+    betas:tuple[Share,Share] = (.5,.9) # Of Adam
+    alpha_bn:NotNegative = .01 # Weight of the BatchNorm loss (0: cross-entropy only, any teacher will do)
+    first_bn_multiplier:NotNegative = 10. # Factor on the first layer's part of it
+    cam_method:CamMethod = 'gradcam' # Activation map, see `cam`
     cam_layer:str|None = None # Its layer, the last map if None
-    cam_refresh:int|None = None # Iterations between new maps (None: the maps of the start stay)
+    cam_refresh:Count|None = None # Iterations between new maps (None: the maps of the start stay)
     augment:DSA|Views|None = None # Augments what the teacher sees, while the gradient lands on the stored pixels
-    batch_size:int = 100 # Images that are refined together, of as many classes as there are
-    save_every:int = 100 # Iterations between checkpoints
-    seed:int = 0 # Fixes batches and augmentation
-    def __post_init__(self): self.check()
-
-# %% ../nbs/21_nrr.ipynb #0423d495
-@patch
-def check(self:NRRConfig):
-    "An error where a setting cannot work"
-    one_of('mask', self.mask, MASKS)
-    one_of('optimiser', self.optimiser, ('adam', 'sgd'))
-    one_of('cam_method', self.cam_method, cam_methods)
-    positive(lr=self.lr, batch_size=self.batch_size, save_every=self.save_every, cam_refresh=self.cam_refresh)
-    if not 0<self.eps<=1:
-        raise ValueError(f'eps is a threshold on maps in [0,1], so it must be in (0,1], got {self.eps}')
-    for k in ('alpha_bn', 'first_bn_multiplier', 'iterations'):
-        if getattr(self, k)<0: raise ValueError(f'{k} must not be negative, got {getattr(self, k)}')
+    batch_size:Count = 100 # Images that are refined together, of as many classes as there are
+    save_every:Count = 100 # Iterations between checkpoints
+    seed:Seed = 0 # Fixes batches and augmentation
 
 # %% ../nbs/21_nrr.ipynb #9ed5dd8b
 def free_step(
@@ -408,7 +397,8 @@ def finish(self:Refinement,
             if stop: self.run.stop(stop, f'step {self.done} of {len(self.log)}')
             bar.comment = 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1,:2].tolist())
 
-# %% ../nbs/21_nrr.ipynb #83b32f4a
+# %% ../nbs/21_nrr.ipynb #c399374c
+@checked
 def refine(
     syn:Distilled, # What to start from, such as the set of `initialise`
     teacher, # Network with `.classes` in the set's input space and on its device

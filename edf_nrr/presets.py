@@ -6,7 +6,6 @@
 __all__ = ['read_value', 'published_table', 'published_row', 'published_common', 'preset']
 
 # %% ../nbs/14a_presets.ipynb #5a51ee7b
-import math
 from .basics import changed, one_of
 from .training import DATM_RECIPE, EDF_RECIPE
 from .edf import EDFConfig
@@ -145,7 +144,7 @@ def published_common(
     "What all configurations of a release have in common"
     if method=='edf': return dict(iterations=10000, augment=EDF_RECIPE.augment)
     if method=='datm': return dict(iterations=10000, augment=DATM_RECIPE.augment)
-    fixed = dict(labels='hard', init='random', loss_threshold=math.inf, min_start_epoch=0)
+    fixed = dict(labels='hard', init='random', loss_threshold=None, min_start_epoch=0)
     return dict(iterations=5000, augment=DATM_RECIPE.augment, **fixed)
 
 # %% ../nbs/14a_presets.ipynb #87cf345f

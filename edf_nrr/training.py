@@ -4,22 +4,24 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'DATM_RECIPE', 'EDF_RECIPE', 'RDED_RECIPE', 'hit_rates', 'accuracy', 'teacher_batches', 'teacher_loaders',
-           'fit_one_cycle', 'check_teacher', 'train_teacher', 'random_rows', 'mean_logits', 'random_real',
+           'fit_one_cycle', 'check_teacher', 'train_teacher', 'check_ipc', 'random_rows', 'mean_logits', 'random_real',
            'target_probs', 'Recipe', 'student_lr', 'student_arch', 'new_student', 'make_optimiser', 'set_lr',
            'student_batches', 'student_step', 'student_draws', 'train_student', 'keeps_statistics', 'why_alone',
            'stack_students', 'stacked_gradient', 'train_students', 'faster_together', 'Evaluation', 'check_epochs',
            'student_curves', 'stacked_curves', 'check_classes', 'student_seeds', 'arch_name', 'evaluate', 'tune_lr']
 
-# %% ../nbs/04_training.ipynb #1c1c97fc
+# %% ../nbs/04_training.ipynb #f3077ae4
 import dataclasses,itertools,math
 from functools import partial
 from importlib import import_module
+from typing import Literal
 import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch.func import functional_call, grad, stack_module_state, vmap
-from .basics import changed, kept_memory, made_with, mean_ci, one_of, positive, progress
-from .basics import rng, seed_of
+from .basics import Count, Inside, NotNegative, Positive, Seed, Settings, Share, changed
+from .basics import check_value, checked, kept_memory, made_with, mean_ci
+from .basics import progress, rng, seed_of
 from .core import Distilled
 from .data import ImageData
 from .models import create_model, draws_randomly, layer_draws
@@ -112,15 +114,16 @@ def check_teacher(
     raise ValueError(f'the teacher is right on {accuracy:.1%} of the test images, chance is {1/n_classes:.1%}: '
                      'train longer (epochs), change lr, or check that images and labels belong together')
 
-# %% ../nbs/04_training.ipynb #7cb5bb33
+# %% ../nbs/04_training.ipynb #975b98be
+@checked
 def train_teacher(
     data:ImageData, # Real data
     arch='convnet_bn', # Network, see `create_model`
-    epochs:int=10, # Passes over the training images
-    lr:float=3e-3, # Largest learning rate of the cycle (Adam)
-    batch_size:int=128, # Images a step
+    epochs:Count=10, # Passes over the training images
+    lr:Positive=3e-3, # Largest learning rate of the cycle (Adam)
+    batch_size:Count=128, # Images a step
     augment:DSA|None=DSA(), # Augmentation, None for none
-    seed:int=0, # Fixes weights, order, augmentation and dropout
+    seed:Seed=0, # Fixes weights, order, augmentation and dropout
     show:bool=True # Show fastai's table of losses?
 ): # Network in eval mode with `.classes`, `.space`, `.accuracy` on the test images, and `.about`
     "Train a network on real data with one-cycle learning rates"
@@ -133,6 +136,18 @@ def train_teacher(
     check_teacher(net.accuracy, data.n_classes)
     return net.eval()
 
+# %% ../nbs/04_training.ipynb #b13ea75f
+@checked
+def check_ipc(
+    data:ImageData, # Real data
+    ipc:Count # Images per class
+):
+    "An error that names the first class with fewer than `ipc` training images"
+    counts = data.y('train').bincount(minlength=data.n_classes).tolist()
+    for name,n in zip(data.classes, counts):
+        if n>=ipc: continue
+        raise ValueError(f'class {name!r} has {n} training images, fewer than ipc={ipc}: use ipc<={n}')
+
 # %% ../nbs/04_training.ipynb #0efacfad
 def random_rows(
     data:ImageData, # Real data
@@ -140,13 +155,10 @@ def random_rows(
     seed:int=0 # Which images
 )->torch.Tensor: # (K*ipc,) row numbers of the training split, class by class, on the CPU
     "Training images drawn at random, `ipc` of each class"
-    positive(ipc=ipc)
+    check_ipc(data, ipc)
     y,rows = data.y('train').cpu(),[]
-    for c,name in enumerate(data.classes):
+    for c in range(data.n_classes):
         of_c = (y==c).nonzero().flatten()
-        if len(of_c)<ipc:
-            raise ValueError(f'class {name!r} has {len(of_c)} training images, fewer than ipc={ipc}: '
-                             f'use ipc<={len(of_c)}')
         order = torch.randperm(len(of_c), generator=rng(seed, 'random real', c))
         rows.append(of_c[order[:ipc]])
     return torch.cat(rows)
@@ -190,24 +202,19 @@ SCHEDULES = {'step': lambda epoch,epochs: 1. if epoch<=epochs//2 else .1,
              'constant': lambda epoch,epochs: 1.}
 _all_ = ['SCHEDULES']
 
-# %% ../nbs/04_training.ipynb #68fcb617
+# %% ../nbs/04_training.ipynb #eb921f27
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     "How a student is trained on a distilled set"
-    epochs:int = 1000 # Passes over the set
-    batch_size:int = 128 # Images a step
-    optimiser:str = 'sgd' # 'sgd' or 'adamw'
-    lr:float|None = None # Learning rate. None: the one that the set learned, or .01 if it has none
-    momentum:float = .9 # Of SGD
-    weight_decay:float = 5e-4 # Of either optimiser
-    schedule:str = 'step' # 'step' (x .1 from the middle), 'cosine' (to 0), 'half-cosine' (to lr/2, as RDED), 'constant'
+    epochs:Count = 1000 # Passes over the set
+    batch_size:Count = 128 # Images a step
+    optimiser:Literal['sgd', 'adamw'] = 'sgd' # 'sgd' or 'adamw'
+    lr:Positive|None = None # Learning rate. None: the one that the set learned, or .01 if it has none
+    momentum:Share = .9 # Of SGD
+    weight_decay:NotNegative = 5e-4 # Of either optimiser
+    schedule:Literal[tuple(SCHEDULES)] = 'step' # 'step' (x .1 from the middle), 'cosine' (to 0), 'half-cosine' (to lr/2, as RDED), 'constant'
     augment:DSA|None = DSA() # Augmentation, None for none
     hard:bool = False # Ignore soft labels?
-
-    def __post_init__(self):
-        one_of('optimiser', self.optimiser, ['sgd', 'adamw'])
-        one_of('schedule', self.schedule, SCHEDULES)
-        positive(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
 
 # %% ../nbs/04_training.ipynb #35f644ee
 @patch
@@ -461,12 +468,12 @@ def __repr__(self:Evaluation):
             f'{len(self.last)} seeds, spread {100*self.std:.1f}; best test epoch: {100*best:.1f} %)')
 
 # %% ../nbs/04_training.ipynb #57fa92d6
+@checked
 def check_epochs(
-    epochs:int, # Of the training
-    checks:int # Looks at the test images
+    epochs:Count, # Of the training
+    checks:Count # Looks at the test images
 )->list: # Ascending, the last is `epochs`
     "The epochs after which a student is tested"
-    positive(checks=checks)
     return sorted({max(1, round(epochs*(i+1)/checks)) for i in range(checks)})
 
 # %% ../nbs/04_training.ipynb #08fff64c
@@ -516,12 +523,16 @@ def check_classes(
     a,b = list(syn.classes),list(data.classes)
     if a!=b: raise ValueError(f'{name} was made for classes {a[:10]}, the data have {b[:10]}: order and names must agree, see data.only')
 
-# %% ../nbs/04_training.ipynb #409908fc
+# %% ../nbs/04_training.ipynb #0af649a4
 def student_seeds(
     seeds # How many students, or their seeds
-)->list:
+)->list: # Different whole numbers, at least one
     "The seeds of the students"
-    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if isinstance(seeds, range): seeds = list(seeds)
+    check_value('students', 'seeds', seeds, Count|tuple[Seed,...])
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if len(set(seeds))==len(seeds): return seeds
+    raise ValueError(f'students: seeds must differ, got {seeds}: equal seeds give equal students, and intervals of 0')
 
 # %% ../nbs/04_training.ipynb #67ad8ee9
 def arch_name(
@@ -530,7 +541,8 @@ def arch_name(
     "What to call an architecture in results"
     return arch if isinstance(arch, str) else arch.__name__
 
-# %% ../nbs/04_training.ipynb #42961956
+# %% ../nbs/04_training.ipynb #a7f48509
+@checked
 @kept_memory()
 def evaluate(
     syn:Distilled, # What to judge
@@ -538,7 +550,7 @@ def evaluate(
     arch=None, # Network of the students. None: the one that the set was distilled with
     seeds=5, # How many students, or their seeds
     recipe:Recipe=DATM_RECIPE, # How they are trained
-    checks:int=5, # Looks at the test images, evenly over the epochs. The last one is the result
+    checks:Count=5, # Looks at the test images, evenly over the epochs. The last one is the result
     together:bool=None, # All students in one program? None: where that is faster
     show:bool=False # Show progress?
 )->Evaluation:
@@ -556,14 +568,15 @@ def evaluate(
     return Evaluation(curve[recipe.epochs], [max(c) for c in zip(*curve.values())], seeds, curve, about)
 
 # %% ../nbs/04_training.ipynb #a3b34530
+@checked
 def tune_lr(
     syn:Distilled, # A set, with or without a learned learning rate
     data:ImageData, # Real data
     arch=None, # Network of the students. None: the one that the set was distilled with
-    lrs=(.001, .003, .01, .03, .1), # What to try
+    lrs:tuple[Positive,...]=(.001, .003, .01, .03, .1), # What to try
     recipe:Recipe=DATM_RECIPE, # How students are trained
-    seeds:int=2, # Students a learning rate
-    fraction:float=.1 # Of the training images that judge
+    seeds:Count=2, # Students a learning rate
+    fraction:Inside=.1 # Of the training images that judge
 )->Distilled: # The set with the best of `lrs`
     "Give `syn` the learning rate whose students do best on held-out training images"
     held_out,own = data.validation(fraction, seed=0),range(1000, 1000+seeds)

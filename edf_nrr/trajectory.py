@@ -9,15 +9,17 @@ __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam
            'store_bytes', 'store_bill', 'parameters_only', 'record_one', 'record_all', 'record_experts',
            'expert_accuracy', 'start_range', 'draw_segment']
 
-# %% ../nbs/10_trajectory.ipynb #3cda1b0a
+# %% ../nbs/10_trajectory.ipynb #77fb41ec
 import dataclasses,hashlib,json,math,shutil,time
 from pathlib import Path
+from typing import Literal
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
-from .basics import TensorFile, changed, check_count, check_tensor, human_bytes, kept_memory
-from .basics import load_tensors, one_of, positive, progress, read_sealed, reading, rng
-from .basics import save_tensors, seal_of, seed_of, write_sealed
+from .basics import Count, NotNegative, Positive, Seed, Settings, Share, TensorFile, changed
+from .basics import check_count, check_tensor, human_bytes, kept_memory, load_tensors
+from .basics import progress, read_sealed, reading, rng, save_tensors
+from .basics import seal_of, seed_of, write_sealed
 from .run import Busy, Lock, Stopped, difference_text, differences, stoppable
 from .data import ImageData
 from .models import create_model, layer_draws, param_shapes, unflatten
@@ -50,38 +52,33 @@ def gsam_gradient(
 
 # %% ../nbs/10_trajectory.ipynb #79d24f36
 @dataclasses.dataclass(frozen=True)
-class ExpertConfig:
+class ExpertConfig(Settings):
     "How experts are trained and stored"
-    n:int = 4 # Experts
-    epochs:int = 20 # Epochs each
+    n:Count = 4 # Experts
+    epochs:Count = 20 # Epochs each
     arch:str = 'convnet_w32' # Network, see `create_model`
-    rule:str = 'sgd' # 'sgd' (MTT) or 'gsam' (FTD, DATM, EDF)
-    lr:float = .1 # Learning rate
-    momentum:float = .5 # Of SGD
-    weight_decay:float = 0. # L2
-    batch_size:int = 64 # Real images a step
-    rho:float = .01 # GSAM: length of the climb
-    alpha:float = .3 # GSAM: weight of the orthogonal part
+    rule:Literal['sgd', 'gsam'] = 'sgd' # 'sgd' (MTT) or 'gsam' (FTD, DATM, EDF)
+    lr:Positive = .1 # Learning rate
+    momentum:Share = .5 # Of SGD
+    weight_decay:NotNegative = 0. # L2
+    batch_size:Count = 64 # Real images a step
+    rho:NotNegative = .01 # GSAM: length of the climb
+    alpha:NotNegative = .3 # GSAM: weight of the orthogonal part
     augment:DSA|None = DSA() # Augmentation, None for none
-    keep:int|None = None # Store epochs 0..keep and the last. Distillation needs 0..max_start_epoch+expert_epochs
-    dtype:str = 'float32' # Of the store: 'float32', 'bfloat16' or 'float16'
-    seed:int = 0 # Fixes everything
+    keep:Count|None = None # Store epochs 0..keep and the last. Distillation needs 0..max_start_epoch+expert_epochs
+    dtype:Literal['float32', 'bfloat16', 'float16'] = 'float32' # Of the store: 'float32', 'bfloat16' or 'float16'
+    seed:Seed = 0 # Fixes everything
     amp:bool = False # Network passes in bfloat16? Parameters and steps stay float32
     compile:bool = False # Passes through torch.compile? Needs a C++ compiler, rounds in another order
-
-    def __post_init__(self): self.check()
 
 # %% ../nbs/10_trajectory.ipynb #5be34759
 store_dtypes = {k: getattr(torch, k) for k in ('float32', 'bfloat16', 'float16')}
 
-# %% ../nbs/10_trajectory.ipynb #fbf1a599
+# %% ../nbs/10_trajectory.ipynb #a5dcace9
 @patch
 def check(self:ExpertConfig):
-    "Refuse settings that cannot work"
-    one_of('rule', self.rule, ('sgd', 'gsam'))
-    one_of('dtype', self.dtype, store_dtypes)
-    positive(n=self.n, epochs=self.epochs)
-    if self.keep is not None and not 1<=self.keep<=self.epochs:
+    "An error where more epochs are to be kept than there are"
+    if self.keep is not None and self.keep>self.epochs:
         raise ValueError(f'keep={self.keep} must be in 1..{self.epochs}, the epochs that there are')
 
 # %% ../nbs/10_trajectory.ipynb #b73d1af5
@@ -468,10 +465,11 @@ def store_bill(
     cfg:ExpertConfig, # What will be recorded
     n_params:int # Parameters of the network
 )->str: # The bill in words
-    "What the experts of `cfg` will take, and an error if the disk has less"
+    "What the experts of `cfg` take, and an error if the disk has less than those that are missing will"
     need,free = store_bytes(cfg, n_params),shutil.disk_usage(path).free
+    left = sum(not (Path(path)/f'expert_{i:04d}.safetensors').exists() for i in range(cfg.n))
     what = f'{cfg.n} experts x {len(cfg.kept)} epochs x {n_params:,} parameters'
-    if need>free:
+    if need*left/cfg.n>free:
         raise ValueError(f'{what} need {human_bytes(need)} on disk, {path} has {human_bytes(free)}: '
                          'lower n or keep, or use dtype="bfloat16"')
     each = human_bytes(need/cfg.n)

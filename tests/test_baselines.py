@@ -39,7 +39,7 @@ def test_rded_keeps_the_surest_crop(data, teacher):
         assert torch.equal(recipes[n], drawn[best][0]) and abs(odds[n].sigmoid().item()-probs[best])<1e-5
         assert max(probs)>min(probs)
 
-@pytest.mark.parametrize('bad,text', [(dict(ipc=0), 'at least 1'), (dict(tiles=2), 'square'), (dict(pool=5), 'pool=5 is less'), (dict(scale=(0, 1)), '0 < low')])
+@pytest.mark.parametrize('bad,text', [(dict(ipc=0), 'above 0'), (dict(tiles=2), 'square'), (dict(pool=5), 'pool=5 is less'), (dict(scale=(0, 1)), 'scale must be a pair')])
 def test_rded_refuses(data, teacher, bad, text):
     with pytest.raises(ValueError, match=text): rded(data, teacher, **dict(dict(ipc=10), **bad))
 

@@ -185,7 +185,7 @@ def test_easiest_and_hardest_of_each_group(net):
 
 def test_groups_that_cannot_be(net):
     data = coloured()
-    for groups,k,says in (({'a': ['ant', 'wolf']}, 2, 'wolf'), (4, 2, 'has 1 classes'), ({'a': data.classes}, 1, 'at least 2'), (9, 2, 'choose 1 to 4')):
+    for groups,k,says in (({'a': ['ant', 'wolf']}, 2, 'wolf'), (4, 2, 'has 1 classes'), ({'a': data.classes}, 1, '2 or more'), (9, 2, 'choose 1 to 4')):
         with pytest.raises(ValueError, match=says): easy_hard(data, net, groups, k)
     with pytest.raises(ValueError, match='scores are of classes'): easy_hard(data, net, {'a': data.classes}, 2, Complexity(torch.rand(4), torch.arange(4), ['w', 'x', 'y', 'z'], {}))
 

@@ -108,7 +108,7 @@ def test_bad_splits():
     o = ImageData(s([0, 1]*2), s([0, 1]*2), 'ab', norm=Normalize([0.], [1.]))
     with fails('has no object masks'): o.show(masks=True)
     for fraction in (0, 1, 2):
-        with fails('between 0 and 1'): o.validation(fraction)
+        with fails('fraction must be a number in'): o.validation(fraction)
 
 def test_zca_refuses_what_does_not_fit(monkeypatch):
     o = digits(device='cpu')

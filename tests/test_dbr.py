@@ -54,7 +54,7 @@ def test_teacher_of_more_outputs(syn, kind):
     with pytest.raises(ValueError, match='12 outputs'): relabel(syn, create_model('convnet_d1_w8', 12, 8, 1), kind, epochs=1)
 
 # ---- what is asked ----
-@pytest.mark.parametrize('kw,match', [(dict(kind='logits'), 'import edf_nrr.codes to add topk'), (dict(epochs=0), 'positive'),
+@pytest.mark.parametrize('kw,match', [(dict(kind='logits'), 'import edf_nrr.codes to add topk'), (dict(epochs=0), 'above 0'),
     (dict(dtype='int4'), 'uint8'), (dict(views=Views(0, 16)), 'label_views'), (dict(d_max=0.), 'd_max'), (dict(epochs=10**14), 'are free')])
 def test_relabel_errors(syn, teacher, kw, match):
     with pytest.raises(ValueError, match=match): relabel(syn, teacher, **{**dict(epochs=1), **kw})

@@ -114,7 +114,7 @@ def test_students_default_to_its_network(data):
 
 @pytest.mark.parametrize('bad,text', [(dict(ipc=0), 'ipc'), (dict(ipc=1000), 'fewer than ipc=1000'), (dict(iterations=0), 'iterations'), (dict(lr_img=-1), 'lr_img'), (dict(momentum=1.), 'momentum'),
                                       (dict(alpha=1.), 'alpha'), (dict(beta=-1.), 'beta'), (dict(beta=1.), 'train_teacher'), (dict(augment=DSA()), 'siamese=True'), (dict(init='zero'), 'noise'),
-                                      (dict(arch='convnett'), 'did you mean'), (dict(arch=nn.Linear), 'name of a network'), (dict(arch='squeezenet1_1'), 'cannot take images'), (dict(cam_method='x'), 'gradcam'),
+                                      (dict(arch='convnett'), 'did you mean'), (dict(arch=nn.Linear), 'arch must be a text'), (dict(arch='squeezenet1_1'), 'cannot take images'), (dict(cam_method='x'), 'gradcam'),
                                       (dict(lr=1.), 'lr_img')])
 def test_bad_settings_leave_no_folder(data, tmp_path, bad, text):
     with pytest.raises(ValueError, match=text): dm(data, CFG, tmp_path/'run', show=False, **bad)

@@ -120,8 +120,8 @@ def test_trouble_leaves_the_last_good_state(data, experts, tmp_path):
 def test_every_iteration_skipped(data, experts):
     with pytest.raises(DistillError, match='raise loss_threshold'): distill(data, experts, CFG, loss_threshold=1e-6, iterations=150, show=False)
 
-@pytest.mark.parametrize('changes,match', [(dict(ipc=0), 'ipc must be positive'), (dict(max_start_epoch=9), 'record with keep'), (dict(lr_image=1), "did you mean 'lr_img'"),
-    (dict(arch='convnet_d3'), 'convnet_d3'), (dict(zca=True), 'zca=True'), (dict(beta=-1.), 'beta must be positive'), (dict(cam_layer='layer4'), "no layer 'layer4'"),
+@pytest.mark.parametrize('changes,match', [(dict(ipc=0), 'ipc must be a whole number above 0'), (dict(max_start_epoch=9), 'record with keep'), (dict(lr_image=1), "did you mean 'lr_img'"),
+    (dict(arch='convnet_d3'), 'convnet_d3'), (dict(zca=True), 'zca=True'), (dict(beta=-1.), 'beta must be a number above 0'), (dict(cam_layer='layer4'), "no layer 'layer4'"),
     (dict(ipc=200), 'fewer than ipc=200'), (dict(initial_max_start_epoch=2), 'expand_until')])
 def test_bad_settings_stop_before_the_first_iteration(data, experts, tmp_path, changes, match, monkeypatch):
     import edf_nrr.edf as m

@@ -82,7 +82,7 @@ def test_hard_column(data):
     assert evaluate(syn, data, 'convnet_d1_w8', 1, SHORT).about['labels']=='soft'
     assert evaluate(syn, data, 'convnet_d1_w8', 1, changed(SHORT, hard=True)).about['labels']=='hard'
 
-@pytest.mark.parametrize('kw,match', [(dict(epochs=0), 'positive'), (dict(lr=-1.), 'positive'), (dict(schedule='linear'), 'cosine'), (dict(optimiser='adam'), 'adamw')])
+@pytest.mark.parametrize('kw,match', [(dict(epochs=0), 'above 0'), (dict(lr=-1.), 'above 0'), (dict(schedule='linear'), 'cosine'), (dict(optimiser='adam'), 'adamw')])
 def test_recipe_refuses(kw, match):
     with pytest.raises(ValueError, match=match): Recipe(**kw)
 
