@@ -16,7 +16,7 @@ import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .basics import changed, free_memory, human_bytes, kept_memory, load_tensors, one_of
 from .basics import positive, progress, rng, save_tensors
-from .core import Distilled
+from .core import Distilled, check_classes, check_fits, check_spaces
 from .data import ImageData
 from .teachers import evaluating
 from .augment import Views, cutmix_apply
@@ -504,9 +504,8 @@ def check_relabel(
     if views.size!=syn.images.shape[-1]:
         raise ValueError(f'the views are of {views.size} pixels, the images of {syn.images.shape[-1]}: '
                          'use label_views(syn)')
-    if known is not None and list(map(str, known))!=list(map(str, syn.classes)):
-        raise ValueError(f'the teacher knows classes {list(known)[:10]}, the set has '
-                         f'{list(syn.classes)[:10]}: order and names must agree')
+    if known is not None: check_classes(teacher, syn, 'the teacher', 'the set')
+    check_spaces(teacher, syn, 'the teacher', 'the set', 'give the teacher that the set was made with')
     kind.check_room(epochs, len(syn), C, how)
 
 # %% ../nbs/22_dbr.ipynb #9878c43c
@@ -683,14 +682,12 @@ def evaluate_labels(
     show:bool=False # Show progress?
 )->Evaluation:
     "Train a student a seed from labels and test each on real images"
-    if list(syn.classes)!=list(data.classes):
-        raise ValueError(f'the set was made for classes {syn.classes}, the data have {data.classes}: '
-                         'order and names must agree')
+    check_fits(syn, data)
     recipe,arch = recipe or labels_recipe(syn, labels.epochs),student_arch(syn, arch)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     syn,judge = syn.to(data.device),AccuracyCurve(data, recipe.epochs, checks)
     for s in progress(seeds, show=show): train_from_labels(syn, labels, arch, s, recipe, loss, judge)
     about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc,
-                 arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name)
+                 arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name, sets=1)
     best = [max(c) for c in zip(*judge.curve.values())]
     return Evaluation(judge.curve[recipe.epochs], best, seeds, judge.curve, about)
