@@ -9,7 +9,7 @@ __all__ = ['SRE2L', 'first_largest', 'herd', 'farthest', 'train_features', 'choo
 # %% ../nbs/30_baselines.ipynb #4b024680
 import torch
 from .basics import changed, progress, rng
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import ImageData
 from .models import features
 from .teachers import evaluating, in_space, match_classes, scores_of, teacher_note
@@ -142,6 +142,7 @@ def surest_crops(
     show:bool=False # Show progress?
 )->tuple: # (M,5) recipes of the crops and (M,) log-odds of their class, on the CPU
     "The crop of each image that the teacher is most sure about"
+    check_spaces(teacher, data, 'the teacher')
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     found = []
     with evaluating(teacher):

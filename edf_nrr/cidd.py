@@ -12,7 +12,7 @@ import dataclasses,math
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .basics import changed, given, one_of, positive, progress, rng, seed_of
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import ImageData
 from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
@@ -234,6 +234,7 @@ def candidates(
 )->dict: # 'recipe' (M,5), and (M,) 'ratio', 'odds', 'correct', all on the CPU
     "The best crop of each image, its CAM ratio, and what the teacher says of it"
     positive(batch_size=batch_size)
+    check_spaces(teacher, data, 'the teacher')
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
     with evaluating(teacher):

@@ -163,19 +163,19 @@ def space_remedy(
     if want.kind!=have.kind: return f"load the data with zca={want.kind=='zca'}"
     return 'load the data as they were then: the same images, as many, in that size'
 
-# %% ../nbs/00a_core.ipynb #3ef96d82
+# %% ../nbs/00a_core.ipynb #f30cf48f
 def check_spaces(
     a, # With an input space, `.norm` or `.space`. Without one, nothing is checked
     b, # Another
     name:str='the set', # What to call `a` in the error
-    other:str='the data', # What to call `b`
-    remedy:str='' # What to do. Default: `space_remedy`
+    other:str='the data' # What to call `b`
 ):
     "An error unless two things have the same input space, as far as both have one"
     s,t = [getattr(o, 'norm', None) or getattr(o, 'space', None) for o in (a, b)]
     if s is None or t is None or same_space(s, t): return
+    network = ', or give in_space(network, norm), the network for images in that space' if hasattr(a, 'space') else ''
     raise ValueError(f'{name} has another input space than {other}: {space_name(s)} against {space_name(t)}. '
-                     f'Remedy: {remedy or space_remedy(s, t)}')
+                     f'Remedy: {space_remedy(s, t)}{network}')
 
 # %% ../nbs/00a_core.ipynb #f9e66949
 def check_classes(

@@ -505,7 +505,7 @@ def check_relabel(
         raise ValueError(f'the views are of {views.size} pixels, the images of {syn.images.shape[-1]}: '
                          'use label_views(syn)')
     if known is not None: check_classes(teacher, syn, 'the teacher', 'the set')
-    check_spaces(teacher, syn, 'the teacher', 'the set', 'give the teacher that the set was made with')
+    check_spaces(teacher, syn, 'the teacher', 'the set')
     kind.check_room(epochs, len(syn), C, how)
 
 # %% ../nbs/22_dbr.ipynb #9878c43c

@@ -21,7 +21,7 @@ from .teachers import load_teacher, save_teacher
 from .augment import DSA
 from .training import train_teacher
 from .trajectory import ExpertConfig, FTD_EXPERTS, record_experts
-from .edf import EDFConfig, VARIANTS, distill
+from .edf import EDFConfig, VARIANTS, distill, expert_models
 from .presets import preset as published_preset
 from .cidd import CIDDConfig, initialise
 from .nrr import NRRConfig, refine
@@ -445,5 +445,7 @@ def entries_of(
     def made(m, seed):
         folder = shared.path/'runs'/f'{m.name}-{seed}' if 'path' in parameters(m.make)[0] else None
         return make_set(m, shared.data, ipc, seed, shared, path=folder)
+    def experts(m):
+        return (lambda: expert_models(shared.experts, shared.data.device)) if 'experts' in parameters(m.make)[0] else None
     many = {m.name: 1 if not m.seeded else sets if m.slow else None for m in found}
-    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name]) for m in found}
+    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name], experts=experts(m)) for m in found}

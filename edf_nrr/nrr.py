@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from fastcore.basics import patch
 from .basics import Run, changed, digest, kept_memory, one_of, positive, progress, rng
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
@@ -202,6 +202,7 @@ def free_step(
 # %% ../nbs/21_nrr.ipynb #031c2df4
 def _targets(syn, teacher, cfg):
     "The teacher's index of each image's class, or an error where refinement cannot work"
+    check_spaces(teacher, syn, 'the teacher', 'the set')
     own = match_classes(teacher, syn.classes).to(syn.labels.device)[syn.labels]
     if cfg.alpha_bn and not bn_layers(teacher):
         raise ValueError(f'{type(teacher).__name__} has no BatchNorm layer with running statistics: use alpha_bn=0 '
