@@ -218,9 +218,9 @@ def random_labellers(
     if found := None if teacher else set_experts(syn, real, file, experts):
         return expert_models(found, real.device),RANDOM,''
     if net := set_teacher(syn, file, teacher, real.device):
-        return [net],f'{RANDOM}, labels of a teacher','random real images have soft labels of a teacher, the set of its experts'
-    return [],f'{RANDOM}, hard labels',('the set has soft labels, random real images have hard ones, which is no equal comparison: '
-                                       'its experts are not found and there is no teacher. Give --experts or --teacher')
+        return [net],f'{RANDOM}, labels of a teacher','random real images have labels of a teacher, the set of its experts'
+    return [],f'{RANDOM}, hard labels',('the set has soft labels, random real images have hard ones: no equal comparison. '
+                                       'No experts of the set and no teacher were found: give --experts or --teacher')
 
 # %% ../nbs/40_cli.ipynb #0c53dd93
 def evaluations_of_images(
@@ -266,8 +266,8 @@ def dd_evaluate(
     distilled:str, # File of a distilled set
     data:str='cluttered_digits', # Real data that judge, see `load_data`
     labels:str='', # File of `dd_relabel`: students learn from it. Default: from the labels of the set
-    experts:str='', # Folder of the set's experts, which label random real images if the set has soft labels. Default: looked for beside the set
-    teacher:str='', # File of a teacher. With labels: the one that gave them. Else it labels random real images in place of experts. Default: teacher.safetensors beside the set
+    experts:str='', # Folder of the set's experts, which label random real images as the set is. Default: looked for
+    teacher:str='', # File of the teacher of the labels, or one in place of experts. Default: teacher.safetensors beside the set
     arch:str='', # Networks of the students, joined by commas. Default: the one of the experts or of the teacher
     seeds:int=5, # Students each
     epochs:int=None, # Of each student. Default: 1000, or as many as have labels
@@ -296,14 +296,15 @@ def dd_evaluate(
     how,more = evaluations_of_images,()
     if labels:
         net = set_teacher(syn, distilled, teacher, real.device)
-        if net is None: raise ValueError(f'there is no teacher beside {distilled}: give the one of the labels with --teacher')
+        if net is None: raise ValueError(f'there is no teacher beside {distilled}: name the one of the labels (--teacher)')
         how,more = evaluations_of_labels,(Labels.load(labels), net)
     for a in arch.split(',') if arch else [student_arch(syn)]:
         for e in how(syn, draws, real, a, epochs, *more):
             if e.about['method']==RANDOM: e.about['method'] = name
             rows.append(e.row())
             print(f'{e.about["method"]:>12} {a:>16} {e.about["labels"]:>5} labels  {e}')
-    print(f'{rows[0]["method"]} is one set: its interval covers the students only. Random real images are another draw for each student.')
+    print(f'{rows[0]["method"]} is one set: its interval covers the students only. '
+          'Random real images are another draw for each student.')
     if warning: print(f'Note: {warning}.')
     if out: write_results(out, rows, time.time()-t0, ' '.join(['dd_evaluate', *sys.argv[1:]]))
 
@@ -341,12 +342,12 @@ def dd_compare(
     distilled:str='', # Files of distilled sets to compare as well, joined by commas
     ipc:int=10, # Images per class of the methods
     path:str='', # Folder of the comparison, default runs/compare/DATA. One that was stopped goes on
-    quick:bool=False, # For two cores and about an hour (half of that with --sets 1), instead of a GPU and many hours: smaller images and networks, fewer of everything
+    quick:bool=False, # Smaller images and networks, fewer of everything: an hour on two cores (half with --sets 1), not many on a GPU
     arch:str='', # Networks of the students, joined by commas. Default: that of the settings
     labels:str='hard,soft,own', # Columns: hard, plain, soft, own. DD-Ranking's scores need plain: LRS with own, ARS with hard
     seeds:int=None, # Students each. Default: 3 quick, else 5
     budget:int=None, # Steps of each student. Default: 300 quick, else 1000
-    sets:int=None, # Sets of each method that takes long to make, which the students share in turn. Default: one a student, so that intervals cover the making as well
+    sets:int=None, # Sets of each slow method, which students share. Default: one a student: intervals cover the making too
     no_flip:bool=False, # Do things have a left and a right? Then nothing is mirrored. Digits know it
     root:str='data', # Where CIFAR is. Or ImageNet's folder
     size:int=None, # Image side

@@ -36,7 +36,7 @@ class Entry:
     recipe:Recipe|None = None # Own, epochs by the budget. None: DATM's for labels in the set, else RDED's
     loss:StudentLoss = StudentLoss() # Own loss, with `labels`
     sets:int|None = None # Sets to make, which students share in turn. None: one a seed
-    experts:object = None # Networks of its soft labels, or a function that gives them: they label matched random images. None: the teacher
+    experts:object = None # Networks that made its soft labels, or a function: for matched random images. None: the teacher
 
     def __post_init__(self):
         is_set = isinstance(self.make, Distilled)

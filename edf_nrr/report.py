@@ -242,7 +242,8 @@ def intervals(self:Comparison)->str: # '' where every row has a set a seed
     "A sentence about the rows whose intervals do not cover the making of the sets"
     few = [r['method'] for r in self.rows if r['method']!=FULL and 0<sets_of(r)<len(r['seeds'])]
     if not few: return ''
-    return f"Fewer sets than seeds: the intervals of {', '.join(dict.fromkeys(few))} cover students, and not the making of a set. "
+    names = ', '.join(dict.fromkeys(few))
+    return f'Fewer sets than seeds: the intervals of {names} cover students, and not the making of a set. '
 
 # %% ../nbs/30b_report.ipynb #446c39a2
 @patch
