@@ -268,6 +268,8 @@ MTT and DATM have the settings of their releases. EDF's release has neither CPD 
 
 {compare_table()}
 
+Recorded before the matched random images of DATM and EDF got the labels of the experts (here they have the teacher's, which makes about half of the two leads of 7 points), before held-out images in a set stopped judging its rate, and with one set of each method but RDED and random real images, where `dd_compare` now makes one a student.
+
 ## Which network? Ten images a class in place of all
 
 {selection()}

@@ -6,10 +6,10 @@
 __all__ = ['SRE2L', 'first_largest', 'herd', 'farthest', 'train_features', 'choose_by_features', 'herding', 'k_center',
            'crop_odds', 'surest_crops', 'surest_of_class', 'rded', 'noise_set', 'sre2l', 'mtt', 'datm']
 
-# %% ../nbs/30_baselines.ipynb #d0ceb7fd
+# %% ../nbs/30_baselines.ipynb #0cdb9d26
 import torch
 from .basics import Count, Part, Seed, changed, checked, made_with, progress, rng
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import ImageData
 from .models import features
 from .teachers import evaluating, in_space, match_classes, scores_of, teacher_note
@@ -145,6 +145,7 @@ def surest_crops(
     show:bool=False # Show progress?
 )->tuple: # (M,5) recipes of the crops and (M,) log-odds of their class, on the CPU
     "The crop of each image that the teacher is most sure about"
+    check_spaces(teacher, data, 'the teacher')
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     found = []
     with evaluating(teacher):

@@ -7,14 +7,14 @@ __all__ = ['crop_boxes', 'cam_ratio', 'best_crops', 'as_scored', 'log_odds', 'ch
            'CIDDConfig', 'pool_rows', 'crop_views', 'candidates', 'choose_of_classes', 'cut_tiles', 'assemble',
            'initialise']
 
-# %% ../nbs/20_cidd.ipynb #19b8b23a
+# %% ../nbs/20_cidd.ipynb #6a99e4c1
 import dataclasses,math
 from typing import Literal
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .basics import Count, Part, Seed, Settings, changed, checked, given, made_with
 from .basics import progress, rng, seed_of
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import ImageData
 from .teachers import evaluating, match_classes, scores_of, teacher_note
 from .augment import Views
@@ -218,7 +218,7 @@ def _look(data, teacher, idx, y, cfg, views, noise):
     z = scores_of(teacher, as_scored(views.apply(p, recipe), data.norm, p.shape[-2:], cfg.scoring))
     return recipe,ratio,log_odds(z, y).cpu(),(z.argmax(1)==y).cpu()
 
-# %% ../nbs/20_cidd.ipynb #0f38418e
+# %% ../nbs/20_cidd.ipynb #fdbb2505
 @checked
 @torch.no_grad()
 def candidates(
@@ -230,6 +230,7 @@ def candidates(
     show:bool=False # Show progress?
 )->dict: # 'recipe' (M,5), and (M,) 'ratio', 'odds', 'correct', all on the CPU
     "The best crop of each image, its CAM ratio, and what the teacher says of it"
+    check_spaces(teacher, data, 'the teacher')
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
     with evaluating(teacher):

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['command', 'parse_value', 'parse_settings', 'load_plugin', 'dd_experts', 'given_teacher', 'shared_for', 'dd_distill',
-           'dd_relabel', 'evaluations_of_images', 'evaluations_of_labels', 'dd_evaluate', 'named_sets', 'dd_compare',
-           'dd_export', 'class_shares', 'scoring_network', 'dd_complexity', 'dd_demo']
+           'dd_relabel', 'set_experts', 'set_teacher', 'random_labellers', 'evaluations_of_images',
+           'evaluations_of_labels', 'dd_evaluate', 'named_sets', 'file_entry', 'dd_compare', 'dd_export',
+           'class_shares', 'scoring_network', 'dd_complexity', 'dd_demo']
 
 # %% ../nbs/40_cli.ipynb #787f4d38
 import functools,importlib.util,sys,time
@@ -148,7 +149,7 @@ def dd_distill(
     syn.save(path/'distilled.safetensors')
     print(f'{syn}\nwritten to {path/"distilled.safetensors"}\n{syn.export(path/"images")}')
 
-# %% ../nbs/40_cli.ipynb #f7798e72
+# %% ../nbs/40_cli.ipynb #5c48986a
 @command
 def dd_relabel(
     distilled:str, # File of a distilled set
@@ -162,7 +163,7 @@ def dd_relabel(
 ):
     "Ask a teacher about every view of a distilled set, and keep the answers"
     from edf_nrr.basics import check_call, default_device
-    from edf_nrr.core import Distilled, same_space
+    from edf_nrr.core import Distilled
     from edf_nrr.codes import LABEL_PRESETS
     from edf_nrr.dbr import label_views, relabel
     from edf_nrr.teachers import load_teacher
@@ -171,99 +172,176 @@ def dd_relabel(
     check_call(label_views, dict(flip=flip))
     here,dev = Path(distilled).parent,default_device()
     syn,net = Distilled.load(distilled).to(dev),load_teacher(teacher or here/'teacher.safetensors', dev)
-    if not same_space(net.space, syn.norm):
-        raise ValueError('teacher and set differ in their input space (statistics of the pixels), so its answers '
-                         f'would mean nothing: give the teacher that {distilled} was made with')
     path = Path(labels or here/'labels.safetensors')
     made = relabel(syn, net, epochs=epochs, path=path, views=label_views(syn, seed, flip=flip), **how)
     print(f'{made}\nwritten to {path}')
 
-# %% ../nbs/40_cli.ipynb #0c53dd93
+# %% ../nbs/40_cli.ipynb #e12a8965
+def set_experts(
+    syn, # A set with soft labels
+    real, # `ImageData`
+    file, # Where the set is
+    path:str # Folder of its experts; '' to look for them
+): # `Experts`, or None if they are not found
+    "The experts that a set in a file was made with"
+    from edf_nrr.edf import experts_of
+    here = Path(file).parent
+    found = experts_of(syn, [path] if path else [here/'experts', here.parent/'experts', 'runs/experts'])
+    if path and not found:
+        raise ValueError(f'{file} was not made with the experts in {path}, or these are in another input space: '
+                         'leave --experts out, or give --teacher')
+    return found
+
+# %% ../nbs/40_cli.ipynb #bae49075
+def set_teacher(
+    syn, # A set
+    file, # Where it is
+    teacher:str, # File of a teacher; '' for teacher.safetensors beside the set
+    device # Where it goes
+): # The teacher, or None
+    "A teacher that can label images as a set has them"
+    from edf_nrr.core import check_classes, check_spaces
+    beside = Path(file).parent/'teacher.safetensors'
+    net = given_teacher(teacher or (str(beside) if beside.exists() else ''), device)
+    if net is None: return None
+    check_classes(net, syn, 'the teacher', 'the set')
+    check_spaces(net, syn, 'the teacher', 'the set')
+    return net
+
+# %% ../nbs/40_cli.ipynb #5f0db6a5
+def random_labellers(
+    syn, # A set
+    real, # `ImageData`
+    file, # Where the set is
+    experts:str, # Folder of its experts; '' to look for them
+    teacher:str # File of a teacher; '' to look for one
+)->tuple: # Networks whose mean logits label random real images, what to call these, and a warning or ''
+    "Who gives random real images the kind of labels that a set has inside"
+    from edf_nrr.edf import expert_models
+    from edf_nrr.report import RANDOM
+    if syn.logits is None: return [],RANDOM,''
+    if found := None if teacher else set_experts(syn, real, file, experts):
+        return expert_models(found, real.device),RANDOM,''
+    if net := set_teacher(syn, file, teacher, real.device):
+        return [net],f'{RANDOM}, labels of a teacher','random real images have labels of a teacher, the set of its experts'
+    return [],f'{RANDOM}, hard labels',('the set has soft labels, random real images have hard ones: no equal comparison. '
+                                       'No experts of the set and no teacher were found: give --experts or --teacher')
+
+# %% ../nbs/40_cli.ipynb #179fe12b
 def evaluations_of_images(
     syn, # The set
-    random, # As many random real images
+    draws:list, # As many random real images, another draw for each student
     real, # `ImageData` that judges
     arch, # Network of the students
-    seeds, # How many
     epochs # Of each. None: 1000
 ): # Iterator of two `Evaluation`
     "Evaluations of a set and of random real images, by the labels inside"
     from edf_nrr.basics import changed, given
-    from edf_nrr.training import DATM_RECIPE, evaluate, tune_lr
+    from edf_nrr.training import DATM_RECIPE, evaluate, joined, tune_lr
     recipe = changed(DATM_RECIPE, **given(epochs=epochs))
+    yield evaluate(syn, real, arch, len(draws), recipe, show=True)
     short = changed(recipe, epochs=max(1, recipe.epochs//4))
-    for s in (syn, tune_lr(random, real, arch, recipe=short)): yield evaluate(s, real, arch, seeds, recipe, show=True)
+    recipe = changed(recipe, lr=tune_lr(draws[0], real, arch, recipe=short).lr)
+    yield joined([evaluate(o, real, arch, [s], recipe) for s,o in enumerate(draws)])
 
-# %% ../nbs/40_cli.ipynb #be801a47
+# %% ../nbs/40_cli.ipynb #810138b9
 def evaluations_of_labels(
     syn, # The set
-    random, # As many random real images
+    draws:list, # As many random real images, another draw for each student
     real, # `ImageData` that judges
     arch, # Network of the students
-    seeds, # How many
     epochs, # Of each. None: as many as have labels
     labels, # `Labels` of the set
     teacher # That gave them, and gives those of the random images
 ): # Iterator of two `Evaluation`
     "The same by labels of a teacher, which random real images get for the same views"
     from edf_nrr.dbr import evaluate_labels, labels_recipe, relabel
+    from edf_nrr.training import joined
     dtype = str(labels.d.dtype).removeprefix('torch.')
     how = dict(kind=labels.kind, dtype=dtype, k=max(1, labels.d.shape[-1]), d_max=labels.d_max)
-    other = relabel(random, teacher, epochs=epochs or labels.epochs, views=labels.views, show=False, **how)
-    for s,l in ((syn, labels), (random, other)):
-        yield evaluate_labels(s, l, real, arch, seeds, labels_recipe(s, epochs or l.epochs), show=True)
+    n = epochs or labels.epochs
+    def one(o, l, seeds): return evaluate_labels(o, l, real, arch, seeds, labels_recipe(o, n), show=o is syn)
+    def answers(o): return relabel(o, teacher, epochs=n, views=labels.views, show=False, **how)
+    yield one(syn, labels, len(draws))
+    yield joined([one(o, answers(o), [s]) for s,o in enumerate(draws)])
 
-# %% ../nbs/40_cli.ipynb #519538f0
+# %% ../nbs/40_cli.ipynb #4829f793
 @command
 def dd_evaluate(
     distilled:str, # File of a distilled set
     data:str='cluttered_digits', # Real data that judge, see `load_data`
     labels:str='', # File of `dd_relabel`: students learn from it. Default: from the labels of the set
-    teacher:str='', # With labels: file of the teacher that gave them. Default: teacher.safetensors beside the set
+    experts:str='', # Folder of the set's experts, which label random real images as the set is. Default: looked for
+    teacher:str='', # File of the teacher of the labels, or one in place of experts. Default: teacher.safetensors beside the set
     arch:str='', # Networks of the students, joined by commas. Default: the one of the experts or of the teacher
     seeds:int=5, # Students each
     epochs:int=None, # Of each student. Default: 1000, or as many as have labels
     root:str='data', # Where CIFAR is
     size:int=None, # Image side
+    n_train:int=None, # Training images, as many as the set was made from. Default: all
+    n_test:int=None, # Test images. Default: all
     object_fraction:float=.25, # For cluttered_digits
     zca:bool=False, # Whiten?
     out:str='' # Results file to write
 ):
-    "Train students on a distilled set, and on as many real images under the same labels, and test both"
+    "Train students on a distilled set, and on as many random real images under the same kind of labels, and test both"
     importlib.import_module('edf_nrr.codes') # adds kinds of label
     from edf_nrr.basics import check_call, given, write_results
-    from edf_nrr.core import Distilled
+    from edf_nrr.core import Distilled, check_fits
     from edf_nrr.dbr import Labels
     from edf_nrr.load import load_data
-    from edf_nrr.teachers import load_teacher
+    from edf_nrr.report import RANDOM
     from edf_nrr.training import Recipe, random_real, student_arch, student_seeds
     student_seeds(seeds)
     check_call(Recipe, given(epochs=epochs))
-    t0,syn,real = time.time(),Distilled.load(distilled),load_data(data, root, size, object_fraction, zca=zca)
-    rows,random = [],random_real(real, max(1, int(syn.ipc)))
+    t0,syn,rows = time.time(),Distilled.load(distilled),[]
+    real = load_data(data, root, size, object_fraction, n_train, n_test, zca)
+    check_fits(syn, real)
+    if labels: nets,name,warning = None,RANDOM,''
+    else: nets,name,warning = random_labellers(syn, real, distilled, experts, teacher)
+    draws = [random_real(real, max(1, int(syn.ipc)), s, nets) for s in range(seeds)]
     how,more = evaluations_of_images,()
     if labels:
-        net = load_teacher(teacher or Path(distilled).parent/'teacher.safetensors', real.device)
+        net = set_teacher(syn, distilled, teacher, real.device)
+        if net is None: raise ValueError(f'there is no teacher beside {distilled}: name the one of the labels (--teacher)')
         how,more = evaluations_of_labels,(Labels.load(labels), net)
     for a in arch.split(',') if arch else [student_arch(syn)]:
-        for e in how(syn, random, real, a, seeds, epochs, *more):
+        for e in how(syn, draws, real, a, epochs, *more):
+            if e.about['method']==RANDOM: e.about['method'] = name
             rows.append(e.row())
             print(f'{e.about["method"]:>12} {a:>16} {e.about["labels"]:>5} labels  {e}')
+    print(f'{rows[0]["method"]} is one set: its interval covers the students only. '
+          'Random real images are another draw for each student.')
+    if warning: print(f'Note: {warning}.')
     if out: write_results(out, rows, time.time()-t0, ' '.join(['dd_evaluate', *sys.argv[1:]]))
 
 # %% ../nbs/40_cli.ipynb #47ef9802
 def named_sets(
     files:str # Files of distilled sets, joined by commas
-)->dict: # Name to `Distilled`
+)->dict: # Name to the file
     "Sets in files by the name of the file, or of its folder where all files are called the same"
-    from edf_nrr.core import Distilled
     files = [Path(f) for f in files.split(',') if f]
     names = [f.parent.name if f.stem=='distilled' else f.stem for f in files]
     twice = sorted({n for n in names if names.count(n)>1})
     if twice: raise ValueError(f'two of the files would be called {twice[0]!r} in the table: rename one')
-    return {n: Distilled.load(f) for n,f in zip(names, files)}
+    return dict(zip(names, files))
 
-# %% ../nbs/40_cli.ipynb #c0eddb49
+# %% ../nbs/40_cli.ipynb #8959f1e0
+def file_entry(
+    file, # File of a distilled set
+    real, # `ImageData` of the comparison
+    name:str # What to call it
+): # `Entry`
+    "A set in a file as an entry, with its experts if they are found"
+    from edf_nrr.compare import Entry
+    from edf_nrr.core import Distilled, check_fits
+    from edf_nrr.edf import expert_models
+    syn = Distilled.load(file)
+    check_fits(syn, real, name)
+    found = None if syn.logits is None else set_experts(syn, real, file, '')
+    return Entry(syn, experts=found and expert_models(found, real.device))
+
+# %% ../nbs/40_cli.ipynb #9a54f74e
 @command
 def dd_compare(
     data:str='cluttered_digits', # Data set, see `load_data`
@@ -271,12 +349,12 @@ def dd_compare(
     distilled:str='', # Files of distilled sets to compare as well, joined by commas
     ipc:int=10, # Images per class of the methods
     path:str='', # Folder of the comparison, default runs/compare/DATA. One that was stopped goes on
-    quick:bool=False, # For two cores and about half an hour, instead of a GPU and many hours: smaller images and networks, fewer of everything
+    quick:bool=False, # Smaller images and networks, fewer of everything: an hour on two cores (half with --sets 1), not many on a GPU
     arch:str='', # Networks of the students, joined by commas. Default: that of the settings
-    labels:str='hard,soft,own', # Columns: hard, plain, soft, own
+    labels:str='hard,soft,own', # Columns: hard, plain, soft, own. DD-Ranking's scores need plain: LRS with own, ARS with hard
     seeds:int=None, # Students each. Default: 3 quick, else 5
     budget:int=None, # Steps of each student. Default: 300 quick, else 1000
-    sets:int=1, # Sets of each method that takes long to make, which the students share in turn
+    sets:int=None, # Sets of each slow method, which students share. Default: one a student: intervals cover the making too
     no_flip:bool=False, # Do things have a left and a right? Then nothing is mirrored. Digits know it
     root:str='data', # Where CIFAR is. Or ImageNet's folder
     size:int=None, # Image side
@@ -300,6 +378,7 @@ def dd_compare(
     files = named_sets(distilled)
     real = load_data(data, root, preset.size if data!='digits' else size, object_fraction, preset.n_train, preset.n_test, download=download)
     print(real)
+    files = {n: file_entry(f, real, n) for n,f in files.items()}
     path = Path(path or f'runs/compare/{Path(data).name}')
     shared = Shared(real, preset, path)
     entries = files | entries_of(names, shared, ipc, sets)

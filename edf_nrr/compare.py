@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'StudentRecipe', 'budget_epochs', 'label_bytes', 'train_and_test',
-           'image_bytes', 'student_recipe', 'everything', 'check_set', 'Runner', 'comparison_teacher', 'check_entry',
-           'check_compare', 'compare']
+           'image_bytes', 'student_recipe', 'everything', 'Runner', 'networks_of', 'random_labels', 'row_note',
+           'comparison_teacher', 'check_entry', 'check_compare', 'compare']
 
-# %% ../nbs/31_compare.ipynb #aa4a62d2
+# %% ../nbs/31_compare.ipynb #e46cfb2a
 import dataclasses,hashlib,json,math,re,time
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from .basics import Count, Fraction, Inside, Positive, Settings, changed, check_
 from .basics import clock, digest, mean_ci, progress, read_json, versions
 from .basics import write_json
 from .run import Run
-from .core import Distilled, same_space
+from .core import Distilled, check_fits, check_spaces
 from .data import ImageData
 from .models import create_model
 from .teachers import load_teacher, save_teacher, teacher_note
@@ -29,7 +29,7 @@ from .dbr import AccuracyCurve, Labels, StudentLoss, distilled_id, index_dtype, 
 from .dbr import relabel, train_from_labels
 from .report import Comparison, FULL, RANDOM
 
-# %% ../nbs/31_compare.ipynb #66b08019
+# %% ../nbs/31_compare.ipynb #6622830d
 @dataclasses.dataclass(frozen=True)
 class Entry(Settings):
     "A set or a function that makes one, and how its authors train from it"
@@ -38,6 +38,7 @@ class Entry(Settings):
     recipe:Recipe|None = None # Own, epochs by the budget. None: DATM's for labels in the set, else RDED's
     loss:StudentLoss = StudentLoss() # Own loss, with `labels`
     sets:Count|None = None # Sets to make, which students share in turn. None: one a seed
+    experts:object = None # Networks that made its soft labels, or a function: for matched random images. None: the teacher
 
     def check(self):
         "An error for what is no entry, and for labels that it cannot have"
@@ -164,25 +165,6 @@ def everything(
     x,y,note = data.x('train'),data.y('train'),dict(method=FULL, data=data.name)
     return Distilled(x, y, data.classes, data.norm, provenance=note)
 
-# %% ../nbs/31_compare.ipynb #dcaff27f
-def check_set(
-    name:str, # What errors call it
-    syn:Distilled, # A set
-    data:ImageData # What its students are tested on
-):
-    "Raise an error unless classes, image size and input space of a set are those of the data"
-    shape = data.channels,data.size,data.size
-    if list(syn.classes)!=list(data.classes):
-        raise ValueError(f'{name} was made for classes {syn.classes}, the data have {data.classes}: '
-                         'order and names must agree')
-    if syn.images.shape[1:]!=shape:
-        raise ValueError(f'{name} has images of {tuple(syn.images.shape[1:])}, the data {shape}: '
-                         'load the data in that size')
-    if not same_space(syn.norm, data.norm):
-        raise ValueError(f'{name} was made in another input space ({syn.norm.kind}) than that of the '
-                         f'data ({data.norm.kind}), or with other statistics: all sets of a comparison '
-                         'must share it. Load the data as they were when it was made')
-
 # %% ../nbs/31_compare.ipynb #cf933d87
 class Runner:
     "Makes the sets and students of a comparison, each once, and keeps them"
@@ -211,7 +193,7 @@ def set_files(self:Runner, name, k):
     code = hashlib.blake2b(name.encode(), digest_size=2).hexdigest()
     return [self.path/'sets'/f'{slug}-{code}-{k}{o}' for o in ('.safetensors', '.json')]
 
-# %% ../nbs/31_compare.ipynb #da741738
+# %% ../nbs/31_compare.ipynb #623fe2ae
 @patch
 def make_set(self:Runner, name, k):
     "Set `k` of an entry and the seconds it took to make, from its files where there are some"
@@ -221,7 +203,7 @@ def make_set(self:Runner, name, k):
     start = clock(self.data.device)
     syn = self.entries[name].make(k)
     seconds = clock(self.data.device)-start
-    check_set(name, syn, self.data)
+    check_fits(syn, self.data, name)
     if f:
         syn.save(f)
         write_json(about, dict(name=name, seed=k, seconds=seconds))
@@ -264,16 +246,23 @@ def student_spec(self:Runner, syn, how, arch, seed, judge='test'):
                 teacher=self.teacher_id if isinstance(l, dict) else None,
                 arch=getattr(arch, '__name__', arch), seed=seed, judge=judge)
 
+# %% ../nbs/31_compare.ipynb #a97acdbd
+@patch
+def judged_by(self:Runner, syn, judge='test'):
+    "Data whose test images judge: the real ones, or the held-out ones that are not in the set ('unseen')"
+    if judge=='test': return self.data
+    return self.held if syn.provenance.get('method')==FULL else self.held.without(syn.pixels())
+
 # %% ../nbs/31_compare.ipynb #a15b944a
 @patch
 def student(self:Runner, syn, how, arch, seed, judge='test'):
-    "`train_and_test` of one student, now or before. `judge`: 'test' or 'held-out' images"
+    "`train_and_test` of one student, now or before. `judge`: 'test' images, or 'unseen' ones, see `judged_by`"
     spec = self.student_spec(syn, how, arch, seed, judge)
     key = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=10).hexdigest()
     f = self.path/'students'/f'{key}.json' if self.path else None
     if key not in self.kept and f and f.exists(): self.kept[key] = read_json(f)['result']
     if key not in self.kept:
-        data,p,steps = self.data if judge=='test' else self.held,self.protocol,self.budget
+        data,p,steps = self.judged_by(syn, judge),self.protocol,self.budget
         if syn.provenance.get('method')==FULL: steps = p.full_steps or steps
         made = train_and_test(syn, how, data, arch, seed, steps, p, self.teacher)
         self.kept[key] = json.loads(json.dumps(made))
@@ -293,7 +282,7 @@ def best_lr(self:Runner, syn, how, arch):
     rates = sorted(self.protocol.soft_lrs if how.recipe.optimiser=='adamw' else self.protocol.lrs)
     if len(rates)==1: return rates[0]
     if syn.provenance.get('method')==FULL: syn = self.unseen
-    def score(lr): return self.student(syn, how.with_lr(lr), arch, 10**6, 'held-out')['accuracy']
+    def score(lr): return self.student(syn, how.with_lr(lr), arch, 10**6, 'unseen')['accuracy']
     return max(rates, key=score)
 
 # %% ../nbs/31_compare.ipynb #35a0db84
@@ -304,13 +293,30 @@ def trained(self:Runner, sets, hows, arch):
     hows = [o if o.recipe.lr else o.with_lr(lr) for o in hows]
     return [self.student(s, o, arch, seed) for s,o,seed in zip(sets, hows, self.seeds)]
 
-# %% ../nbs/31_compare.ipynb #83ce79f9
+# %% ../nbs/31_compare.ipynb #fc1ba924
+def networks_of(
+    experts # Networks, a function that gives them, or None
+)->list:
+    "The networks of an entry's soft labels"
+    return list(experts() if callable(experts) else experts or [])
+
+# %% ../nbs/31_compare.ipynb #62487b2c
+def random_labels(
+    entry:Entry, # What is compared
+    syn:Distilled # One of its sets
+)->str: # 'experts', 'teacher', or 'hard'
+    "Who labels the matched random images of a set"
+    if entry.labels is not None: return 'teacher'
+    if syn.logits is None: return 'hard'
+    return 'teacher' if entry.experts is None else 'experts'
+
+# %% ../nbs/31_compare.ipynb #fab092f1
 @patch
 def matched_random(self:Runner, syn, seed, entry):
     "Random real images in place of a set, and the set's own recipe for them"
-    soft = syn.logits is not None and entry.labels is None
-    rnd = random_real(self.data, max(1, round(syn.ipc)), seed, [self.teacher] if soft else None)
-    o = entry.labels
+    who,o = random_labels(entry, syn),entry.labels
+    nets = None if o is not None or who=='hard' else networks_of(entry.experts) or [self.teacher]
+    rnd = random_real(self.data, max(1, round(syn.ipc)), seed, nets)
     if isinstance(o, Labels):
         dtype = str(o.d.dtype).removeprefix('torch.')
         o = dict(kind=o.kind, dtype=dtype, k=max(1, o.d.shape[-1]), d_max=o.d_max)
@@ -326,6 +332,17 @@ def random_accuracies(self:Runner, name, sets, arch):
     matched = [self.matched_random(s, seed, entry) for s,seed in zip(sets, self.seeds)]
     return [r['accuracy'] for r in self.trained(*zip(*matched), arch)]
 
+# %% ../nbs/31_compare.ipynb #3bf41689
+def row_note(
+    entry:Entry, # What is compared
+    syn:Distilled # One of its sets
+)->str: # '' where there is nothing to say
+    "The choices of a method that a reader must know: confidence of the crops, loss of the distances"
+    select = syn.provenance.get('start', {}).get('config', {}).get('select')
+    kind = entry.labels.get('kind') if isinstance(entry.labels, dict) else getattr(entry.labels, 'kind', '')
+    parts = [f'{select} confidence' if select else '', f'{entry.loss.match} loss' if kind=='distances' else '']
+    return ', '.join(filter(None, parts))
+
 # %% ../nbs/31_compare.ipynb #ed8c8c1c
 @patch
 def row(self:Runner, name, column, arch, sets, seconds):
@@ -336,7 +353,8 @@ def row(self:Runner, name, column, arch, sets, seconds):
     random = self.random_accuracies(name, sets, arch) if column=='own' else []
     def each(k): return [r[k] for r in runs]
     return dict(
-        method=name, ipc=syn.ipc, arch=getattr(arch, '__name__', arch), labels=column,
+        method=name, note=row_note(entry, syn), ipc=syn.ipc, arch=getattr(arch, '__name__', arch), labels=column,
+        sets=len({self.set_id(s) for s in sets}), random_labels=random_labels(entry, syn) if random else '',
         seeds=list(self.seeds), accuracy=each('accuracy'),
         best_epoch_accuracy=[max(o.values()) for o in each('curve')], curve=each('curve'),
         lr=each('lr'), random=random, steps=runs[0]['steps'], seconds=each('seconds'),
@@ -395,7 +413,7 @@ def check_entry(
 ):
     "Raise an error unless an entry fits the data and has labels for all its epochs"
     if name==FULL: raise ValueError(f'{FULL!r} is a row that compare adds itself: use another name')
-    if isinstance(entry.make, Distilled): check_set(name, entry.make, data)
+    if isinstance(entry.make, Distilled): check_fits(entry.make, data, name)
     if not isinstance(entry.labels, Labels): return
     entry.labels.check(entry.make)
     batch,there = (entry.recipe or protocol).batch_size,entry.labels.epochs
@@ -404,7 +422,7 @@ def check_entry(
         raise ValueError(f'{budget} steps are {need} epochs of {name}, there are labels of {there}: '
                          f'lower the budget, or relabel with epochs={need}')
 
-# %% ../nbs/31_compare.ipynb #0349b458
+# %% ../nbs/31_compare.ipynb #10ef30db
 def check_compare(
     data:ImageData, # Real data
     entries:dict, # Name to `Entry`
@@ -422,10 +440,7 @@ def check_compare(
     if not labels: raise ValueError(f'labels must be columns of {COLUMNS}, got none')
     for a in arch: create_model(a, data.n_classes, data.size, data.channels)
     for n,e in entries.items(): check_entry(n, e, data, budget, protocol)
-    space = getattr(teacher, 'space', None)
-    if space is not None and not same_space(space, data.norm):
-        raise ValueError('the teacher was trained in another input space than that of the data: '
-                         'train one on these data')
+    check_spaces(teacher, data, 'the teacher')
 
 # %% ../nbs/31_compare.ipynb #3f18e4c9
 @patch
@@ -449,7 +464,7 @@ def about(self:Runner, made, seconds):
 @patch
 def needs_teacher(self:Runner, made, labels):
     "Does a column ask a teacher, for labels of views or for those of matched random images?"
-    def asks(n, syn): return self.entries[n].labels is not None or syn.logits is not None
+    def asks(n, syn): return random_labels(self.entries[n], syn)=='teacher'
     own = any(asks(n, s[0]) for n,(s,_) in made.items())
     return 'soft' in labels or 'own' in labels and own
 

@@ -7,8 +7,8 @@ __all__ = ['Split', 'fits', 'check_room', 'batch_starts', 'pick_classes', 'class
            'fit_normalize', 'check_splits', 'ImageData', 'use_device', 'numbered', 'outline', 'pixel_covariance',
            'fit_zca']
 
-# %% ../nbs/01_data.ipynb #a7222d29
-import math
+# %% ../nbs/01_data.ipynb #ff927e1c
+import copy,math
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
@@ -526,6 +526,21 @@ def validation(self:ImageData,
     "Training images split in two: a smaller training set, and a test set made of the images held out"
     a,b = [self.train.select(o) for o in held_out(self.train.y, fraction, seed)]
     return ImageData(a, b, self.classes, self.norm, f'{self.name} validation', self.device)
+
+# %% ../nbs/01_data.ipynb #095ccb94
+@patch
+def without(self:ImageData,
+    x # (N,C,H,W) pixels in [0,1]
+)->ImageData: # A class may lose all its test images
+    "The same set without the test images that are among some pixels, to eight bits"
+    def codes(u8): return [o.tobytes() for o in u8.cpu().numpy()]
+    own,n = set(codes((255*x).round().to(torch.uint8))),len(self.test)
+    new = [o not in own for i in range(0, n, 1000) for o in codes(self.test.raw(slice(i, i+1000)))]
+    if all(new): return self
+    if not any(new): raise ValueError(f'all {n} test images of {self.name} are in the set that they shall judge')
+    res = copy.copy(self)
+    res.test,res._encoded = self.test.select(torch.tensor(new).nonzero().flatten()), {}
+    return res
 
 # %% ../nbs/01_data.ipynb #01b1cb68
 def _resize(split, size, name):

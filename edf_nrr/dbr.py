@@ -9,16 +9,16 @@ __all__ = ['LabelDtype', 'label_kinds', 'label_views', 'Mixed', 'mixed_views', '
            'distilled_id', 'Labels', 'ask_teacher', 'view_label', 'check_relabel', 'packing', 'batch_labels', 'filled',
            'relabel', 'labels_recipe', 'labels_step', 'train_from_labels', 'Online', 'AccuracyCurve', 'evaluate_labels']
 
-# %% ../nbs/22_dbr.ipynb #aa30a23f
+# %% ../nbs/22_dbr.ipynb #3df25deb
 import dataclasses,hashlib
 from typing import Literal, NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
 from .basics import Count, Fraction, NotNegative, Part, Positive, Seed, Settings, TensorFile
-from .basics import changed, check_tensor, check_value, checked, clock, free_memory, human_bytes
-from .basics import kept_memory, made_with, one_of, progress, reading
-from .basics import rng, save_tensors
-from .core import Distilled
+from .basics import changed, check_tensor, check_value, checked, clock, free_memory
+from .basics import human_bytes, kept_memory, made_with, one_of
+from .basics import progress, reading, rng, save_tensors
+from .core import Distilled, check_classes, check_fits, check_spaces
 from .data import ImageData
 from .teachers import evaluating
 from .augment import Views, cutmix_apply
@@ -506,7 +506,7 @@ def check_room(self:LabelKind, epochs, n, n_classes, how):
     raise ValueError(f'{self.name} labels of {epochs} epochs take {human_bytes(need)}, {human_bytes(room)} '
                      'are free: use kind="components" of edf_nrr.codes, or fewer epochs')
 
-# %% ../nbs/22_dbr.ipynb #b547ec81
+# %% ../nbs/22_dbr.ipynb #172e1aac
 def check_relabel(
     syn:Distilled, # A distilled set
     teacher, # A network
@@ -522,9 +522,8 @@ def check_relabel(
     if views.size!=syn.images.shape[-1]:
         raise ValueError(f'the views are of {views.size} pixels, the images of {syn.images.shape[-1]}: '
                          'use label_views(syn)')
-    if known is not None and list(map(str, known))!=list(map(str, syn.classes)):
-        raise ValueError(f'the teacher knows classes {list(known)[:10]}, the set has '
-                         f'{list(syn.classes)[:10]}: order and names must agree')
+    if known is not None: check_classes(teacher, syn, 'the teacher', 'the set')
+    check_spaces(teacher, syn, 'the teacher', 'the set')
     kind.check_room(epochs, len(syn), C, how)
 
 # %% ../nbs/22_dbr.ipynb #9878c43c
@@ -715,7 +714,7 @@ def __call__(self:AccuracyCurve, net, epoch):
     net.train()
     self.seconds += clock(self.data.device)-start
 
-# %% ../nbs/22_dbr.ipynb #8cdb2cb0
+# %% ../nbs/22_dbr.ipynb #02c6e0ec
 @checked
 @kept_memory()
 def evaluate_labels(
@@ -730,14 +729,12 @@ def evaluate_labels(
     show:bool=False # Show progress?
 )->Evaluation:
     "Train a student a seed from labels and test each on real images"
-    if list(syn.classes)!=list(data.classes):
-        raise ValueError(f'the set was made for classes {syn.classes}, the data have {data.classes}: '
-                         'order and names must agree')
+    check_fits(syn, data)
     recipe,arch = recipe or labels_recipe(syn, labels.epochs),student_arch(syn, arch)
     seeds = student_seeds(seeds)
     syn,judge = syn.to(data.device),AccuracyCurve(data, recipe.epochs, checks)
     for s in progress(seeds, show=show): train_from_labels(syn, labels, arch, s, recipe, loss, judge)
     about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc,
-                 arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name)
+                 arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name, sets=1)
     best = [max(c) for c in zip(*judge.curve.values())]
     return Evaluation(judge.curve[recipe.epochs], best, seeds, judge.curve, about)

@@ -9,7 +9,7 @@ __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TIN
            'work_settings', 'method_settings', 'published_note', 'make_set', 'split_settings', 'published_matching',
            'published_part', 'matching_method', 'entries_of']
 
-# %% ../nbs/32_methods.ipynb #b3c1895b
+# %% ../nbs/32_methods.ipynb #2b4f1c60
 import dataclasses,inspect
 from functools import cached_property,partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from .teachers import load_teacher, save_teacher
 from .augment import DSA
 from .training import check_ipc, train_teacher
 from .trajectory import ExpertConfig, FTD_EXPERTS, record_experts
-from .edf import EDFConfig, VARIANTS, distill
+from .edf import EDFConfig, VARIANTS, distill, expert_models
 from .presets import preset as published_preset
 from .cidd import CIDDConfig, initialise
 from .nrr import NRRConfig, refine
@@ -447,7 +447,7 @@ def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **s
     start = initialise(data, teacher, ipc, CIDDConfig(**cidd), seed=seed)
     return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
 
-# %% ../nbs/32_methods.ipynb #299023c0
+# %% ../nbs/32_methods.ipynb #4417fbda
 @checked
 def entries_of(
     names, # Registered methods
@@ -466,5 +466,7 @@ def entries_of(
     def made(m, seed):
         folder = shared.path/'runs'/f'{m.name}-{seed}' if 'path' in parameters(m.make)[0] else None
         return make_set(m, shared.data, ipc, seed, shared, path=folder)
+    def experts(m):
+        return (lambda: expert_models(shared.experts, shared.data.device)) if 'experts' in parameters(m.make)[0] else None
     many = {m.name: 1 if not m.seeded else sets if m.slow else None for m in found}
-    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name]) for m in found}
+    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name], experts=experts(m)) for m in found}

@@ -6,7 +6,7 @@
 __all__ = ['MASKS', 'nrr_mask', 'pixel_bounds', 'masked_step', 'row_moments', 'bn_layers', 'bn_term', 'bn_terms', 'nrr_loss',
            'mixed_groups', 'NRRConfig', 'free_step', 'Refinement', 'refine']
 
-# %% ../nbs/21_nrr.ipynb #3a2b162b
+# %% ../nbs/21_nrr.ipynb #63c9d0ba
 import dataclasses,math
 from contextlib import contextmanager
 from typing import Literal
@@ -19,7 +19,7 @@ from .basics import check_count, check_tensor, checked, digest, kept_memory, loa
 from .basics import made_with, progress, reading, rng, save_tensors
 from .basics import seal_of
 from .run import Run, stoppable
-from .core import Distilled
+from .core import Distilled, check_spaces
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
@@ -193,6 +193,7 @@ def free_step(
 # %% ../nbs/21_nrr.ipynb #031c2df4
 def _targets(syn, teacher, cfg):
     "The teacher's index of each image's class, or an error where refinement cannot work"
+    check_spaces(teacher, syn, 'the teacher', 'the set')
     own = match_classes(teacher, syn.classes).to(syn.labels.device)[syn.labels]
     if cfg.alpha_bn and not bn_layers(teacher):
         raise ValueError(f'{type(teacher).__name__} has no BatchNorm layer with running statistics: use alpha_bn=0 '

@@ -8,9 +8,9 @@ __all__ = ['SCHEDULES', 'DATM_RECIPE', 'EDF_RECIPE', 'RDED_RECIPE', 'hit_rates',
            'target_probs', 'Recipe', 'student_lr', 'student_arch', 'new_student', 'make_optimiser', 'set_lr',
            'student_batches', 'student_step', 'student_draws', 'train_student', 'keeps_statistics', 'why_alone',
            'stack_students', 'stacked_gradient', 'train_students', 'faster_together', 'Evaluation', 'check_epochs',
-           'student_curves', 'stacked_curves', 'check_classes', 'student_seeds', 'arch_name', 'evaluate', 'tune_lr']
+           'student_curves', 'stacked_curves', 'student_seeds', 'arch_name', 'evaluate', 'joined', 'tune_lr']
 
-# %% ../nbs/04_training.ipynb #f3077ae4
+# %% ../nbs/04_training.ipynb #ebe4f9c0
 import dataclasses,itertools,math
 from functools import partial
 from importlib import import_module
@@ -22,7 +22,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from .basics import Count, Inside, NotNegative, Positive, Seed, Settings, Share, changed
 from .basics import check_value, checked, kept_memory, made_with, mean_ci
 from .basics import progress, rng, seed_of
-from .core import Distilled
+from .core import Distilled, check_fits
 from .data import ImageData
 from .models import create_model, draws_randomly, layer_draws
 from .teachers import evaluating
@@ -513,16 +513,6 @@ def stacked_curves(
     train_students(syn, arch, seeds, recipe, check)
     return curve
 
-# %% ../nbs/04_training.ipynb #59fb26d5
-def check_classes(
-    syn, # A set with `.classes`
-    data:ImageData, # Real data that it is judged on
-    name:str='the set' # What to call it in the error
-):
-    "An error unless both have the same classes in the same order"
-    a,b = list(syn.classes),list(data.classes)
-    if a!=b: raise ValueError(f'{name} was made for classes {a[:10]}, the data have {b[:10]}: order and names must agree, see data.only')
-
 # %% ../nbs/04_training.ipynb #0af649a4
 def student_seeds(
     seeds # How many students, or their seeds
@@ -541,7 +531,7 @@ def arch_name(
     "What to call an architecture in results"
     return arch if isinstance(arch, str) else arch.__name__
 
-# %% ../nbs/04_training.ipynb #a7f48509
+# %% ../nbs/04_training.ipynb #a3dd6d10
 @checked
 @kept_memory()
 def evaluate(
@@ -555,7 +545,7 @@ def evaluate(
     show:bool=False # Show progress?
 )->Evaluation:
     "Train a student a seed on `syn` and test each on real images"
-    check_classes(syn, data)
+    check_fits(syn, data)
     seeds,at = student_seeds(seeds),check_epochs(recipe.epochs, checks)
     syn,arch = syn.to(data.device),student_arch(syn, arch)
     if together is None:
@@ -564,14 +554,23 @@ def evaluate(
     if together: curve = stacked_curves(syn, data, arch, seeds, recipe, at)
     else: curve = student_curves(syn, data, arch, seeds, recipe, at, show)
     labels = 'hard' if recipe.hard or syn.logits is None else 'soft'
-    about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc, arch=arch_name(arch), labels=labels)
+    about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc, arch=arch_name(arch), labels=labels, sets=1)
     return Evaluation(curve[recipe.epochs], [max(c) for c in zip(*curve.values())], seeds, curve, about)
 
-# %% ../nbs/04_training.ipynb #a3b34530
+# %% ../nbs/04_training.ipynb #405b0c87
+def joined(
+    parts:list # Evaluations, each of another set
+)->Evaluation: # `about` says how many `sets`
+    "The evaluations of several sets as one, so that its interval covers the sets as well"
+    def every(k): return [o for p in parts for o in getattr(p, k)]
+    curve = {e: [a for p in parts for a in p.curve[e]] for e in parts[0].curve}
+    return Evaluation(every('last'), every('best'), every('seeds'), curve, dict(parts[0].about, sets=len(parts)))
+
+# %% ../nbs/04_training.ipynb #a52b819f
 @checked
 def tune_lr(
     syn:Distilled, # A set, with or without a learned learning rate
-    data:ImageData, # Real data
+    data:ImageData, # Real data. Training images that are not in the set judge
     arch=None, # Network of the students. None: the one that the set was distilled with
     lrs:tuple[Positive,...]=(.001, .003, .01, .03, .1), # What to try
     recipe:Recipe=DATM_RECIPE, # How students are trained
@@ -579,7 +578,8 @@ def tune_lr(
     fraction:Inside=.1 # Of the training images that judge
 )->Distilled: # The set with the best of `lrs`
     "Give `syn` the learning rate whose students do best on held-out training images"
-    held_out,own = data.validation(fraction, seed=0),range(1000, 1000+seeds)
+    check_fits(syn, data)
+    held_out,own = data.validation(fraction, seed=0).without(syn.pixels()),range(1000, 1000+seeds)
     def score(lr): return evaluate(syn, held_out, arch, own, changed(recipe, lr=lr), checks=1).mean
     scores = {lr: score(lr) for lr in lrs}
     about = dict(syn.provenance, lr_validation={str(k): v for k,v in scores.items()})

@@ -57,6 +57,27 @@ def test_complexity_of_a_folder_prints_its_table(tmp_path):
     for c in ('red', 'blue'): assert f"| {c} | 12 | {100*r['classes'][c]['complexity']:.1f} |" in out
     assert f"| all | 24 | {100*r['mean']:.1f} |" in out and (tmp_path/'c/complexity.png').exists() and r['command'].startswith('dd_complexity --data')
 
+def test_evaluate_gives_random_images_the_labels_of_the_set(tmp_path):
+    d = 'dd_evaluate',tmp_path/'edf/distilled.safetensors','--data','digits'
+    few = '--seeds',2,'--epochs',4,'--out',tmp_path/'r.json'
+    tiny = 'iterations=2,syn_steps=2,expert_epochs=1,initial_max_start_epoch=none,max_start_epoch=1,lr_init=.05,lr_img=1'
+    dd('dd_experts', '--data', 'digits', '--path', tmp_path/'experts', '--settings', 'n=1,epochs=3,arch=convnet_d1_w8,lr=.1')
+    dd('dd_distill', '--data', 'digits', '--ipc', 1, '--experts', tmp_path/'experts', '--path', tmp_path/'edf', '--settings', tiny)
+    def rows(*args):
+        out = dd(*d, *few, *args).stdout
+        return [(r['method'], r['labels'], r['sets']) for r in json.loads((tmp_path/'r.json').read_text())['rows']],out
+    found,out = rows()
+    assert found==[('edf', 'soft', 1), ('random real', 'soft', 2)] and 'edf is one set' in out # experts one folder up
+    (tmp_path/'experts').rename(tmp_path/'away')
+    found,out = rows()
+    assert found[1]==('random real, hard labels', 'hard', 2) and 'no equal comparison' in out
+    assert rows('--experts', tmp_path/'away')[0][1]==('random real', 'soft', 2)
+    dd('dd_distill', '--method', 'herding', '--data', 'digits', '--ipc', 1, '--path', tmp_path/'h', '--arch', 'convnet_bn_d1_w8', '--epochs', 2)
+    found,out = rows('--teacher', tmp_path/'h/teacher.safetensors')
+    assert found[1]==('random real, labels of a teacher', 'soft', 2) and 'have labels of a teacher' in out
+    err = dd(*d, '--zca', ok=False).stderr
+    assert 'zca=False' in err and 'ZCA (eps' in err and len(err.strip().splitlines())==1
+
 def test_export_writes_every_format(tmp_path):
     real = digits(device='cpu')
     syn = random_real(real, 2)
@@ -105,10 +126,13 @@ def test_compare_writes_a_report_and_goes_on(tmp_path):
     assert r['command'].startswith('dd_compare --data cifar10') and (tmp_path/'c/comparison.html').exists()
     assert (tmp_path/'c/comparison.md').read_text().strip() in out
     sets = sorted((tmp_path/'c/sets').glob('dm-*.safetensors'))
-    assert len(sets)==1
+    assert len(sets)==2 # one a seed
+    assert {o['method']: o['sets'] for o in r['rows']}=={'random real': 2, 'dm': 2, 'rded': 2, 'nrr-dd': 2, 'full data': 1}
+    assert '| nrr-dd (high confidence, kl loss) | 1 | 2 |' in out
     students = {f.name: f.stat().st_mtime_ns for f in (tmp_path/'c/students').iterdir()}
     dd(*args, '--distilled', sets[0])
     again = json.loads((tmp_path/'c/comparison.json').read_text())['rows']
     assert [o for o in again if o['method']!=sets[0].stem]==r['rows']
-    assert [o['accuracy'] for o in again if o['method']==sets[0].stem]==[o['accuracy'] for o in r['rows'] if o['method']=='dm'] # the same set from its file
-    assert students.items()=={f.name: f.stat().st_mtime_ns for f in (tmp_path/'c/students').iterdir()}.items()
+    first = [[o['accuracy'][0] for o in res if o['method']==m] for res,m in ((again, sets[0].stem), (r['rows'], 'dm'))]
+    assert first[0]==first[1] # the same set from its file
+    assert students.items()<={f.name: f.stat().st_mtime_ns for f in (tmp_path/'c/students').iterdir()}.items()

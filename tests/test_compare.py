@@ -118,8 +118,50 @@ def test_bad_sets_and_teachers_are_refused(data, teacher, tmp_path):
                                ('seeds different', {'a': syn}, dict(seeds=[1, 1])), ('another input space', {'a': random_real(white, 1)}, dict(data=white, teacher=teacher))):
         with pytest.raises(ValueError, match=message): compare(**{**dict(data=data, entries=entries, arch=ARCH, show=False), **kw})
     def made_elsewhere(seed): return random_real(white, 1, seed)
-    with pytest.raises(ValueError, match='late was made in another input space'): compare(data, {'late': made_elsewhere}, ARCH, ['hard'], 1, 2, P, tmp_path, show=False)
+    with pytest.raises(ValueError, match='late has another input space'): compare(data, {'late': made_elsewhere}, ARCH, ['hard'], 1, 2, P, tmp_path, show=False)
     assert not list(tmp_path.glob('sets/*'))
+
+def pixels_of(s): return {o.cpu().numpy().tobytes() for o in (s.pixels()*255).round().to(torch.uint8)}
+
+def test_images_of_a_set_do_not_judge_its_learning_rate(data, monkeypatch):
+    import edf_nrr.compare as C
+    seen = []
+    monkeypatch.setattr(C, 'train_and_test', lambda syn, how, d, *a, **k: (seen.append((syn, d)), train_and_test(syn, how, d, *a, **k))[1])
+    two = Protocol(batch_size=16, lrs=(.01, .05), augment=None, checks=2)
+    compare(data, {'a': random_real(data, 20, 7)}, ARCH, ['hard'], 1, 3, two, full=False, show=False)
+    held = {o.numpy().tobytes() for o in data.validation(.1, seed=0).test.raw()}
+    judges = [(s, d) for s,d in seen if len(d.test)<len(data.test)]
+    assert len(judges)==4 and all(pixels_of(s)&held for s,_ in judges) # the sets hold some held-out images
+    for s,d in judges: assert not pixels_of(s)&{o.numpy().tobytes() for o in d.test.raw()}
+
+def test_matched_random_images_are_labelled_by_the_experts_of_the_entry(data, teacher, monkeypatch):
+    import edf_nrr.compare as C
+    from edf_nrr.training import mean_logits
+    nets = [create_model('convnet_d1_w8', 10, 8, 1, seed=s).eval() for s in (1, 2)]
+    x = random_real(data, 1, 3)
+    syn = Distilled(x.images, x.labels, x.classes, x.norm, mean_logits(nets, x.images), lr=.05)
+    seen = []
+    monkeypatch.setattr(C, 'train_and_test', lambda syn, *a, **k: (seen.append(syn), train_and_test(syn, *a, **k))[1])
+    monkeypatch.setattr(C, 'train_teacher', lambda *a, **k: pytest.fail('no teacher is needed'))
+    c = compare(data, {'mine': Entry(syn, experts=lambda: nets)}, ARCH, ['own'], 2, 6, P, full=False, show=False)
+    twins = [s for s in seen if s.logits is not None and s.provenance.get('method')=='random real']
+    for s in twins: assert torch.allclose(s.logits, mean_logits(nets, s.images), atol=1e-5)
+    assert len(twins)==2 and not torch.equal(twins[0].images, twins[1].images) # another draw a seed
+    assert c['mine','own']['random_labels']=='experts'
+    by_teacher = compare(data, {'mine': syn}, ARCH, ['own'], 2, 6, P, teacher=teacher, full=False, show=False)
+    assert by_teacher['mine','own']['random_labels']=='teacher' and by_teacher['mine','own']['random']!=c['mine','own']['random']
+
+def test_rows_say_how_many_sets_and_which_choices(data, teacher):
+    def made(seed): return random_real(data, 1, seed+40)
+    start = dict(start=dict(config=dict(select='low')))
+    def crops(seed): return Distilled(*(getattr(made(seed), k) for k in ('images', 'labels', 'classes', 'norm')), provenance=start)
+    from edf_nrr.dbr import StudentLoss
+    entries = {'given': made(0), 'each': made, 'shared': Entry(made, sets=1), 'nrr': Entry(crops, dict(kind='distances'), loss=StudentLoss(match='l1'))}
+    c = compare(data, entries, ARCH, ['own'], 3, 3, P, teacher=teacher, show=False)
+    assert {m: c[m,'own']['sets'] for m in c.methods}=={'random real': 3, 'given': 1, 'each': 3, 'shared': 1, 'nrr': 3, 'full data': 1}
+    assert c['nrr','own']['note']=='low confidence, l1 loss' and c['each','own']['note']==''
+    text = c.markdown()
+    assert '| nrr (low confidence, l1 loss) | 1 | 3 |' in text and 'the intervals of given, shared cover students' in text
 
 def test_rows_and_what_is_said_of_them(data, teacher, tmp_path):
     c = compare(data, {'a': random_real(data, 1, 3)}, ARCH, COLUMNS, 2, 4, P, teacher=teacher, show=False)

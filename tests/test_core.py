@@ -4,7 +4,9 @@ import pytest, torch
 from edf_nrr.basics import clock, deterministic, load_tensors, made_with, mean_ci, rng
 from edf_nrr.basics import save_tensors, warn_made_with, write_json
 from edf_nrr.run import Run
-from edf_nrr.core import Distilled, Normalize, ZCA
+from edf_nrr.core import Distilled, Normalize, ZCA, same_space
+from edf_nrr.data import fit_normalize, fit_zca
+from edf_nrr.datasets import digits
 
 def small(**kw):
     o = dict(images=torch.randn(6, 3, 4, 4, generator=rng(0)), labels=torch.arange(6)//2, classes=list('abc'), norm=Normalize([.5]*3, [.2]*3)) | kw
@@ -87,3 +89,39 @@ def test_the_clock_waits_for_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'synchronize', waited.append)
     clock(), clock('cuda:1')
     assert waited==['cuda:1']
+
+FITS = pytest.mark.parametrize('fit', [fit_normalize, fit_zca])
+
+@FITS
+def test_a_space_from_a_file_and_one_fitted_again_are_equal_value_by_value(fit, tmp_path):
+    data = digits(device='cpu')
+    a,b = fit(data.train),fit(data.train)
+    small(images=torch.zeros(6, 1, 8, 8), norm=a).save(tmp_path/'a.safetensors')
+    back = Distilled.load(tmp_path/'a.safetensors').norm
+    for o in (b, back):
+        assert all(torch.equal(torch.as_tensor(x), torch.as_tensor(y)) for x,y in zip(a.state().values(), o.state().values()))
+        assert same_space(a, o, tol=0.)
+
+@FITS
+def test_rounding_is_the_same_space_and_other_images_are_not(fit):
+    "Sums in another order, as another number of threads takes them, and eigenvectors turned around"
+    data = digits(device='cpu')
+    a,p = fit(data.train),data.train.raw().float()/255
+    others = [fit(data.train, batch_size=n) for n in (7, 100)] + [fit(data.train.select(torch.arange(len(data.train)).flip(0)))]
+    if fit is fit_zca: others.append(ZCA(a.mean, -a.vectors, a.values, a.eps))
+    for o in others:
+        assert same_space(a, o) and same_space(o, a)
+        assert torch.allclose(a.encode(p), o.encode(p), atol=1e-4) # what the tolerance means for model input
+    n = len(data.train)
+    for rows in (torch.arange(1, n), torch.arange(n//2), torch.arange(n-1)): assert not same_space(a, fit(data.train.select(rows)))
+    assert not same_space(a, fit(data.resized(6).train))
+    if fit is fit_zca: assert not same_space(a, fit(data.train, eps=.09))
+
+def test_thread_count_is_rounding(tmp_path):
+    "The same fit in processes of one and of two threads"
+    import subprocess,sys
+    src = "import sys,torch; torch.set_num_threads(int(sys.argv[1])); from edf_nrr.datasets import cluttered_digits; from edf_nrr.basics import save_tensors; " \
+          "z = cluttered_digits(600, 50, size=16, device='cpu').whiten().norm; save_tensors(sys.argv[2], z.state(), {})"
+    for n in '12': subprocess.run([sys.executable, '-c', src, n, str(tmp_path/n)], check=True)
+    a,b = [ZCA(**{**s, 'eps': s['eps'].item()}) for s in (load_tensors(tmp_path/n)[0] for n in '12')]
+    assert same_space(a, b)

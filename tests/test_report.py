@@ -50,10 +50,11 @@ def test_each_network_has_its_own_numbers(c):
     assert c.archs==['a', 'a&b'] and c['<b>','hard']['accuracy']!=c['<b>','hard','a&b']['accuracy']
     for a in c.archs:
         head,body = c.table(a)
-        at = dict(zip(head[:3], body[1]))
+        at = dict(zip(head[:4], body[1]))
+        assert at['sets']=='1' # both students took as long to make a set for, which is one set
         assert at['hard']==plus_minus(c['<b>','hard',a]['accuracy'])
         hard,own,plain = [c['<b>',k,a] for k in ('hard', 'own', 'plain')]
-        assert np.allclose(c.scores('<b>', a)['lrs'], lrs(c[FULL,'hard',a]['accuracy'], hard['accuracy'], own['accuracy'], own['random']))
+        assert np.allclose(c.scores('<b>', a)['lrs'], lrs(c[FULL,'plain',a]['accuracy'], plain['accuracy'], own['accuracy'], own['random']))
         want = ars(hard['accuracy'], c[RANDOM,'hard',a]['accuracy'], plain['accuracy'], c[RANDOM,'plain',a]['accuracy'])
         assert np.allclose(c.scores('<b>', a)['ars'], want)
     with pytest.raises(KeyError, match='no row of'): c['<b>','hard','nobody']
@@ -71,6 +72,20 @@ def test_the_front_joins_what_no_cheaper_one_reaches(c, of):
     line = next(l for l in ax.lines if l.get_drawstyle()=='steps-post')
     assert np.allclose(line.get_xydata(), pareto_front(points))
     for x,y in pareto_front(points): assert not any(u<=x and v>=y and (u, v)!=(x, y) for u,v in points)
+
+def test_scores_need_students_without_augmentation():
+    "DD-Ranking's students of class labels see no augmentation"
+    some = Comparison([r for r in rows('mine') if r['labels']!='plain'], ABOUT)
+    assert some.scores('mine')==dict(lrs=[], ars=[]) and 'LRS' not in some.markdown()
+
+def test_what_intervals_cover_is_said(tmp_path):
+    def made(**how): return Comparison([dict(r, **how) if r['method']=='mine' else dict(r, sets=2) for r in rows('mine')], ABOUT)
+    assert 'the intervals of mine cover students, and not the making of a set' in made(sets=1).report(tmp_path).read_text()
+    assert 'cover students' not in made(sets=2).markdown()
+    noted = made(sets=2, note='low confidence', random_labels='experts')
+    page = noted.report(tmp_path).read_text()
+    assert '<td>mine (low confidence)</td>' in page and 'labels of the experts (mine)' in page
+    assert {r['note'] for r in json.loads((tmp_path/'comparison.json').read_text())['rows'] if 'note' in r}=={'low confidence'}
 
 def test_an_order_needs_three_networks_and_two_seeds(c):
     with pytest.raises(ValueError, match='at least 3 networks'): c.agreement('<b>')

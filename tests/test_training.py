@@ -2,13 +2,13 @@
 import pytest, torch
 from torch import nn
 from edf_nrr.basics import changed, made_with, save_tensors
-from edf_nrr.core import Distilled
+from edf_nrr.core import Distilled, Normalize
 from edf_nrr.data import ImageData, Split
 from edf_nrr.datasets import digits
 from edf_nrr.models import create_model
 from edf_nrr.teachers import load_teacher, save_teacher, teacher_note
 from edf_nrr.augment import DSA
-from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, hit_rates
+from edf_nrr.training import Evaluation, RDED_RECIPE, Recipe, accuracy, evaluate, hit_rates, joined
 from edf_nrr.training import random_real, train_student, train_students, train_teacher, tune_lr
 
 SHORT = Recipe(epochs=4, lr=.05, augment=DSA('crop_rotate'))
@@ -50,6 +50,32 @@ def test_class_order_must_agree(data):
     with pytest.raises(ValueError, match='order and names'): evaluate(other, data, 'convnet_d1_w8', 1, SHORT)
     assert 0<=evaluate(other, data.only(other.classes), 'convnet_d1_w8', 1, SHORT).mean<=1
 
+def test_space_shape_and_classes_are_checked_before_the_first_student(data, monkeypatch):
+    "Students of whitened images on plain ones fall far behind, and nothing else says so"
+    import edf_nrr.training as t
+    white,started = data.whiten(),[]
+    monkeypatch.setattr(t, 'new_student', lambda *a, **k: started.append(1))
+    for judge,syn,says in ((data, random_real(white, 1), ['ZCA (eps 0.1', 'normalised (mean 0.3', 'zca=True']), (white, random_real(data, 1), ['zca=False']),
+                           (data.resized(6), random_real(data, 1), ['(1, 8, 8)', '(1, 6, 6)'])):
+        for call in (lambda: evaluate(syn, judge, 'convnet_d1_w8', 1, SHORT), lambda: tune_lr(syn, judge, 'convnet_d1_w8', (.1,), SHORT)):
+            with pytest.raises(ValueError) as e: call()
+            assert all(o in str(e.value) for o in says), str(e.value)
+    assert not started
+
+def test_teachers_of_another_space_are_refused(data):
+    from edf_nrr.baselines import rded,sre2l
+    from edf_nrr.cidd import initialise
+    from edf_nrr.dbr import relabel
+    from edf_nrr.nrr import refine
+    from edf_nrr.teachers import in_space
+    other = ImageData(data.train, data.test, data.classes, Normalize([.5], [.25]))
+    net = train_teacher(data, 'convnet_bn_d1_w8', 2, 1e-2, augment=None, show=False)
+    syn = random_real(other, 1)
+    for call in (lambda t: initialise(other, t, 1, require_correct=False, pool=20), lambda t: rded(other, t, 1, pool=20), lambda t: refine(syn, t, iterations=1, show=False),
+                 lambda t: sre2l(other, t, 1, iterations=1, show=False), lambda t: relabel(syn, t, 'soft', 1, show=False)):
+        with pytest.raises(ValueError, match='the teacher has another input space'): call(net)
+        call(in_space(net, other.norm))
+
 def test_teachers_in_files(data, tmp_path):
     def nameless(n, s, c): return create_model('convnet_bn_d2_w16', n, s, c)
     named,unnamed = [train_teacher(data, o, 1, 1e-2, show=False) for o in ('convnet_bn_d2_w16', nameless)]
@@ -76,6 +102,27 @@ def test_tuning_never_sees_the_test_images(data, monkeypatch):
     tune_lr(random_real(data, 1), data, 'convnet_d1_w8', (.01, .1), SHORT, seeds=1)
     train = {o.numpy().tobytes() for o in data.train.raw()}
     assert len(seen)==2 and all(o.numpy().tobytes() in train for d in seen for o in d.test.raw())
+
+def test_images_of_the_set_do_not_judge_its_learning_rate(data, monkeypatch):
+    import edf_nrr.training as t
+    seen = []
+    real_evaluate = t.evaluate
+    monkeypatch.setattr(t, 'evaluate', lambda syn, d, *a, **k: seen.append((syn, d)) or real_evaluate(syn, d, *a, **k))
+    for space in (data, data.whiten()):
+        syn = random_real(space, 30)
+        own = {o.numpy().tobytes() for o in (syn.pixels()*255).round().to(torch.uint8)}
+        held = space.validation(.1, seed=0).test
+        among = sum(o.numpy().tobytes() in own for o in held.raw())
+        assert among>5 # so the test can fail
+        tune_lr(syn, space, 'convnet_d1_w8', (.01,), SHORT, seeds=1)
+        judge = seen[-1][1].test
+        assert len(judge)==len(held)-among and not any(o.numpy().tobytes() in own for o in judge.raw())
+
+def test_joined_evaluations_are_those_of_their_parts(data):
+    parts = [evaluate(random_real(data, 1, s), data, 'convnet_d1_w8', [s], SHORT) for s in (4, 2)]
+    both = joined(parts)
+    assert both.last==[p.last[0] for p in parts] and both.best==[p.best[0] for p in parts] and both.seeds==[4, 2]
+    assert (both.about['sets'], parts[0].about['sets'])==(2, 1)
 
 def test_hard_column(data):
     syn = random_real(data, 1, teachers=[train_teacher(data, 'convnet_bn_d2_w16', 2, show=False)])
