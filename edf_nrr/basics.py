@@ -6,13 +6,13 @@
 __all__ = ['Seed', 'Whole', 'Count', 'Real', 'NotNegative', 'Positive', 'Fraction', 'Share', 'Part', 'Inside', 'seed_of', 'rng',
            'made_with', 'warn_made_with', 'deterministic', 'digest', 'function_id', 'default_device', 'clock',
            'free_memory', 'total_memory', 'human_bytes', 'glibc_calls', 'kept_memory', 'host_id', 'clean_up',
-           'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json', 'read_json', 'seal_of', 'write_sealed',
-           'read_sealed', 'tensor_seal', 'save_tensors', 'TensorFile', 'load_tensors', 'check_tensor', 'check_count',
-           'Quiet', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row', 'write_results', 'markdown_table',
-           'paired_difference', 'results_table', 'how_measured', 'one_of', 'in_interval', 'right_type', 'union_members',
-           'items_match', 'is_allowed', 'type_words', 'interval_words', 'tuple_words', 'what_to_write', 'check_value',
-           'check_names', 'Settings', 'changed', 'check_call', 'checked', 'given', 'class_lines', 'field_comments',
-           'settings_table']
+           'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json', 'read_json', 'seal_of', 'sealed',
+           'unsealed', 'write_sealed', 'read_sealed', 'tensor_seal', 'save_tensors', 'TensorFile', 'load_tensors',
+           'check_tensor', 'check_count', 'Quiet', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row',
+           'write_results', 'markdown_table', 'paired_difference', 'results_table', 'how_measured', 'one_of',
+           'in_interval', 'right_type', 'union_members', 'items_match', 'is_allowed', 'type_words', 'interval_words',
+           'tuple_words', 'what_to_write', 'check_value', 'check_names', 'Settings', 'changed', 'check_call', 'checked',
+           'given', 'class_lines', 'field_comments', 'settings_table']
 
 # %% ../nbs/00_basics.ipynb #fc6826fe
 import ctypes,dataclasses,difflib,functools,hashlib,inspect,json,linecache,math,os,platform,re,secrets
@@ -269,24 +269,36 @@ def seal_of(
     return hashlib.blake2b(json.dumps(obj, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 # %% ../nbs/00_basics.ipynb #b2396538
+def sealed(
+    obj:dict # What `json` can write
+)->dict:
+    "An object with its seal"
+    obj = json.loads(json.dumps(obj))
+    return obj | dict(seal=seal_of(obj))
+
+# %% ../nbs/00_basics.ipynb #5306fa4b
+def unsealed(
+    obj:dict # From `sealed`
+)->dict: # Without the seal
+    "What was sealed. An error if it has changed"
+    obj = dict(obj)
+    if obj.pop('seal')!=seal_of(obj): raise ValueError('it has been changed since it was written')
+    return obj
+
+# %% ../nbs/00_basics.ipynb #7c401664
 def write_sealed(
     path, # The file to write
     obj:dict # What `json` can write
 ):
     "`write_json` with a seal"
-    obj = json.loads(json.dumps(obj))
-    write_json(path, obj | dict(seal=seal_of(obj)))
+    write_json(path, sealed(obj))
 
-# %% ../nbs/00_basics.ipynb #5306fa4b
+# %% ../nbs/00_basics.ipynb #2222da07
 def read_sealed(
     path # A file of `write_sealed`
 )->dict:
     "What `write_sealed` wrote. A `BadFile` if it has changed"
-    obj = read_json(path)
-    with reading(path):
-        seal = obj.pop('seal')
-        if seal!=seal_of(obj): raise ValueError('it has been changed since it was written')
-    return obj
+    with reading(path): return unsealed(read_json(path))
 
 # %% ../nbs/00_basics.ipynb #c287c2e0
 def tensor_seal(

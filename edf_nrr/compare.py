@@ -4,24 +4,23 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'CROSS', 'Entry', 'as_entry', 'Protocol', 'StudentRecipe', 'budget_epochs', 'label_bytes', 'train_and_test',
-           'image_bytes', 'student_recipe', 'everything', 'Runner', 'networks_of', 'random_labels', 'row_note',
-           'comparison_teacher', 'check_entry', 'check_compare', 'compare']
+           'image_bytes', 'student_recipe', 'everything', 'Runner', 'kept_student', 'networks_of', 'random_labels',
+           'row_note', 'comparison_teacher', 'check_entry', 'check_compare', 'compare']
 
 # %% ../nbs/31_compare.ipynb #e46cfb2a
 import dataclasses,hashlib,json,math,re,time
 from functools import cached_property
 from pathlib import Path
-import torch
 import edf_nrr.codes # noqa: F401, adds the labels topk and components
 from fastcore.basics import patch
 from .basics import Count, Fraction, Inside, Positive, Settings, changed, check_call, checked
-from .basics import clock, digest, mean_ci, progress, read_json, versions
-from .basics import write_json
+from .basics import clock, digest, function_id, mean_ci, progress, read_sealed, reading, seal_of
+from .basics import versions, write_sealed
 from .run import Run
 from .core import Distilled, check_fits, check_spaces
 from .data import ImageData
 from .models import create_model
-from .teachers import load_teacher, save_teacher, teacher_note
+from .teachers import kept_teacher, teacher_note
 from .augment import DSA
 from .training import DATM_RECIPE, RDED_RECIPE, Recipe, random_real, student_arch, student_seeds
 from .training import train_student, train_teacher
@@ -39,6 +38,7 @@ class Entry(Settings):
     loss:StudentLoss = StudentLoss() # Own loss, with `labels`
     sets:Count|None = None # Sets to make, which students share in turn. None: one a seed
     experts:object = None # Networks that made its soft labels, or a function: for matched random images. None: the teacher
+    key:object = None # JSON of everything that fixes a set but its seed. None: the function's code and what it closes over
 
     def check(self):
         "An error for what is no entry, and for labels that it cannot have"
@@ -50,6 +50,13 @@ class Entry(Settings):
         if isinstance(self.labels, Labels) and not is_set:
             raise ValueError('finished Labels belong to one set, not to a function: '
                              "give the settings of relabel, such as labels=dict(kind='distances')")
+
+# %% ../nbs/31_compare.ipynb #14a1be8a
+@patch
+def identity(self:Entry): # JSON
+    "What fixes the sets of an entry, their seeds aside"
+    if self.key is not None: return self.key
+    return distilled_id(self.make) if isinstance(self.make, Distilled) else function_id(self.make)
 
 # %% ../nbs/31_compare.ipynb #84ec2ec9
 def as_entry(
@@ -189,24 +196,33 @@ class Runner:
 def set_files(self:Runner, name, k):
     "Files of set `k` of an entry and of how it was made. `None` twice without a path"
     if not self.path: return None,None
-    slug = re.sub('[^0-9A-Za-z+]+', '-', name)
-    code = hashlib.blake2b(name.encode(), digest_size=2).hexdigest()
+    slug,code = re.sub('[^0-9A-Za-z+]+', '-', name),seal_of([name, self.entries[name].identity()])
     return [self.path/'sets'/f'{slug}-{code}-{k}{o}' for o in ('.safetensors', '.json')]
 
-# %% ../nbs/31_compare.ipynb #623fe2ae
+# %% ../nbs/31_compare.ipynb #b7cc5b92
+@patch
+def kept_set(self:Runner, name, file, about):
+    "A set that was made before, and the seconds that it took"
+    syn,m = Distilled.load(file),read_sealed(about)
+    with reading(about, f'what was noted of {file}'):
+        if m['set']!=distilled_id(syn): raise ValueError('it is of another set')
+        seconds = float(m['seconds'])
+    check_fits(syn, self.data, name)
+    return syn.to(self.data.device),seconds
+
+# %% ../nbs/31_compare.ipynb #b207d1e1
 @patch
 def make_set(self:Runner, name, k):
     "Set `k` of an entry and the seconds it took to make, from its files where there are some"
     f,about = self.set_files(name, k)
-    if f and f.exists() and about.exists():
-        return Distilled.load(f).to(self.data.device),read_json(about)['seconds']
+    if f and f.exists() and about.exists(): return self.kept_set(name, f, about)
     start = clock(self.data.device)
     syn = self.entries[name].make(k)
     seconds = clock(self.data.device)-start
     check_fits(syn, self.data, name)
     if f:
         syn.save(f)
-        write_json(about, dict(name=name, seed=k, seconds=seconds))
+        write_sealed(about, dict(name=name, seed=k, seconds=seconds, set=distilled_id(syn)))
     return syn.to(self.data.device),seconds
 
 # %% ../nbs/31_compare.ipynb #1c656a19
@@ -253,6 +269,20 @@ def judged_by(self:Runner, syn, judge='test'):
     if judge=='test': return self.data
     return self.held if syn.provenance.get('method')==FULL else self.held.without(syn.pixels())
 
+# %% ../nbs/31_compare.ipynb #f0858b93
+def kept_student(
+    file, # Of a student
+    spec:dict # What it must be
+)->dict: # What `train_and_test` gave
+    "A student that was tested before"
+    m = read_sealed(file)
+    with reading(file, 'a student of this comparison'):
+        if m['spec']!=json.loads(json.dumps(spec)): raise ValueError('it was trained in another way')
+        r = m['result']
+        if not all(0<=a<=1 for a in (r['accuracy'], *r['curve'].values())): raise ValueError('accuracies are in [0,1]')
+        if not r['lr']>0: raise ValueError(f'its learning rate is {r["lr"]}')
+    return r
+
 # %% ../nbs/31_compare.ipynb #a15b944a
 @patch
 def student(self:Runner, syn, how, arch, seed, judge='test'):
@@ -260,13 +290,13 @@ def student(self:Runner, syn, how, arch, seed, judge='test'):
     spec = self.student_spec(syn, how, arch, seed, judge)
     key = hashlib.blake2b(json.dumps(spec, sort_keys=True).encode(), digest_size=10).hexdigest()
     f = self.path/'students'/f'{key}.json' if self.path else None
-    if key not in self.kept and f and f.exists(): self.kept[key] = read_json(f)['result']
+    if key not in self.kept and f and f.exists(): self.kept[key] = kept_student(f, spec)
     if key not in self.kept:
         data,p,steps = self.judged_by(syn, judge),self.protocol,self.budget
         if syn.provenance.get('method')==FULL: steps = p.full_steps or steps
         made = train_and_test(syn, how, data, arch, seed, steps, p, self.teacher)
         self.kept[key] = json.loads(json.dumps(made))
-        if f: write_json(f, dict(spec=spec, result=self.kept[key]))
+        if f: write_sealed(f, dict(spec=spec, result=self.kept[key]))
     return self.kept[key]
 
 # %% ../nbs/31_compare.ipynb #7d10bf71
@@ -397,11 +427,9 @@ def comparison_teacher(
 ): # The network that gives labels, or None
     "The teacher that is given, or a `convnet_bn` that is trained once and kept"
     if teacher is not None or not needed: return teacher
-    f = Path(path)/'teacher.safetensors' if path else None
-    if f and f.exists(): return load_teacher(f, data.device)
-    net = train_teacher(data, 'convnet_bn', show=False)
-    if f: save_teacher(net, f)
-    return net
+    def make(): return train_teacher(data, 'convnet_bn', show=False)
+    made = dict(arch='convnet_bn', data=data.identity('test'))
+    return kept_teacher(Path(path)/'teacher.safetensors', made, make, data.device) if path else make()
 
 # %% ../nbs/31_compare.ipynb #cc8b1e0b
 def check_entry(
@@ -442,13 +470,11 @@ def check_compare(
     for n,e in entries.items(): check_entry(n, e, data, budget, protocol)
     check_spaces(teacher, data, 'the teacher')
 
-# %% ../nbs/31_compare.ipynb #3f18e4c9
+# %% ../nbs/31_compare.ipynb #e8e55295
 @patch
 def note(self:Runner)->dict:
     "What identifies the folder of a comparison, JSON"
-    d,norm = self.data,[torch.as_tensor(v) for v in self.data.norm.state().values()]
-    return dict(data=d.name, size=d.size, train=len(d.train), test=len(d.test), norm=digest(*norm),
-                budget=self.budget, protocol=dataclasses.asdict(self.protocol))
+    return dict(data=self.data.identity('test'), budget=self.budget, protocol=dataclasses.asdict(self.protocol))
 
 # %% ../nbs/31_compare.ipynb #bb26ca4c
 @patch
@@ -489,9 +515,9 @@ def compare(
     arch = [arch] if isinstance(arch, str) or callable(arch) else list(arch or [])
     check_compare(data, entries, arch, labels, seeds, budget, protocol, teacher)
     run = Runner(data, entries, seeds, budget, protocol, path)
-    with Run(path, run.note()): pass
-    made = run.all_sets(full, show)
-    run.use_teacher(comparison_teacher(data, teacher, path, run.needs_teacher(made, labels)))
-    arch = arch or [student_arch(next(iter(made.values()))[0][0])]
-    rows,first = run.rows(made, arch, labels, show),{n: s[0] for n,(s,_) in made.items() if n!=FULL}
+    with Run(path, run.note() if path else {}, work=('sets', 'students')):
+        made = run.all_sets(full, show)
+        run.use_teacher(comparison_teacher(data, teacher, path, run.needs_teacher(made, labels)))
+        arch = arch or [student_arch(next(iter(made.values()))[0][0])]
+        rows,first = run.rows(made, arch, labels, show),{n: s[0] for n,(s,_) in made.items() if n!=FULL}
     return Comparison(rows, run.about(made, time.time()-start), first)

@@ -9,9 +9,10 @@ __all__ = ['Normalize', 'ZCA', 'input_space', 'same_space', 'space_name', 'space
 
 # %% ../nbs/00a_core.ipynb #7ae579f3
 import math
+from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch,store_attr
-from .basics import check_tensor, load_tensors, one_of, reading, save_tensors
+from .basics import atomic_write, check_tensor, load_tensors, one_of, reading, save_tensors
 
 # %% ../nbs/00a_core.ipynb #33befe33
 class Normalize:
@@ -268,7 +269,7 @@ def save_figure(
     path # The file to write
 ):
     "Write a figure without its margins"
-    fig.savefig(path, dpi=110, bbox_inches='tight')
+    with atomic_write(path) as tmp: fig.savefig(tmp, format=Path(path).suffix[1:], dpi=110, bbox_inches='tight')
 
 # %% ../nbs/00a_core.ipynb #56fbd153
 class Distilled:

@@ -5,23 +5,24 @@
 # %% auto #0
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'Method', 'parameters',
            'known_settings', 'check_settings', 'check_together', 'check_function', 'method', 'find_method', 'Preset',
-           'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared', 'epochs_needed', 'own_published',
-           'work_settings', 'method_settings', 'published_note', 'make_set', 'split_settings', 'published_matching',
-           'published_part', 'matching_method', 'entries_of']
+           'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared', 'as_json', 'epochs_needed',
+           'own_published', 'work_settings', 'method_settings', 'published_note', 'make_set', 'split_settings',
+           'published_matching', 'published_part', 'matching_method', 'set_identity', 'entries_of']
 
 # %% ../nbs/32_methods.ipynb #2b4f1c60
-import dataclasses,inspect
+import dataclasses,inspect,json
 from functools import cached_property,partial
 from pathlib import Path
 from typing import Literal
 from fastcore.basics import patch
-from .basics import Count, Part, Settings, changed, check_call, check_names, check_value, checked, one_of, read_json
+from .basics import Count, Part, Settings, changed, check_call, check_names, check_value, checked
+from .basics import digest, function_id, one_of, read_sealed, seal_of
 from .core import Distilled
 from .data import ImageData
-from .teachers import load_teacher, save_teacher
+from .teachers import kept_teacher
 from .augment import DSA
 from .training import check_ipc, train_teacher
-from .trajectory import ExpertConfig, FTD_EXPERTS, record_experts
+from .trajectory import ExpertConfig, FTD_EXPERTS, record_experts, store_description, store_id
 from .edf import EDFConfig, VARIANTS, distill, expert_models
 from .presets import preset as published_preset
 from .cidd import CIDDConfig, initialise
@@ -223,6 +224,7 @@ class Shared:
         teacher=None # A teacher to use instead
     ):
         self.data,self.preset,self.path = data,preset,Path(path)
+        self.given = dict(experts=experts, teacher=teacher)
         if experts is not None: self.experts = experts
         if teacher is not None: self.teacher = teacher
 
@@ -234,9 +236,28 @@ class Shared:
     @cached_property
     def teacher(self):
         "A trained network in eval mode"
-        file = self.path/'teacher.safetensors'
-        if not file.exists(): save_teacher(train_teacher(self.data, show=False, **self.preset.teacher), file)
-        return load_teacher(file, self.data.device)
+        def make(): return train_teacher(self.data, show=False, **self.preset.teacher)
+        return kept_teacher(self.path/'teacher.safetensors', self.identity('teacher'), make, self.data.device)
+
+# %% ../nbs/32_methods.ipynb #d383912a
+def as_json(
+    o # Dicts, lists, numbers, settings, functions
+): # What `json` can write
+    "Settings as JSON, functions as their `function_id`"
+    def other(v): return dataclasses.asdict(v) if dataclasses.is_dataclass(v) else function_id(v)
+    return json.loads(json.dumps(o, default=other))
+
+# %% ../nbs/32_methods.ipynb #abc78bc8
+@patch
+def identity(self:Shared,
+    what:str # 'experts' or 'teacher'
+)->dict: # JSON
+    "What tells the experts or the teacher from others"
+    given,data = self.given[what],self.data
+    if given is None and what=='teacher': return dict(teacher=as_json(self.preset.teacher), data=data.identity('test'))
+    if given is None: return dict(n=self.preset.experts.n, store=store_id(store_description(data, self.preset.experts)))
+    weights = None if what=='experts' else [*given.parameters(), *given.buffers()]
+    return dict(n=len(given), digest=given.digest()) if weights is None else dict(digest=digest(*weights))
 
 # %% ../nbs/32_methods.ipynb #d397e3d5
 def epochs_needed(
@@ -257,7 +278,7 @@ def keep_epochs(self:Shared,
     "Raise `keep` of the preset's experts to what a method needs, and say so"
     def enough(kept): return kept[:last+1]==list(range(last+1))
     cfg,file = self.preset.experts,self.path/'experts'/'experts.json'
-    stored = read_json(file) if file.exists() else dict(epochs=[])
+    stored = read_sealed(file) if file.exists() else dict(epochs=[])
     if not last or 'experts' in vars(self): return
     if enough(stored['epochs']): keep = stored['config'].get('keep')
     elif enough(cfg.kept): return
@@ -447,6 +468,18 @@ def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **s
     start = initialise(data, teacher, ipc, CIDDConfig(**cidd), seed=seed)
     return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
 
+# %% ../nbs/32_methods.ipynb #aca874da
+def set_identity(
+    m:Method, # A method
+    shared:Shared, # Data, preset, experts and teacher
+    ipc:int, # Images per class
+    settings:dict # Of the method
+)->dict: # JSON
+    "What fixes the sets that a method makes, their seeds aside"
+    needs = [o for o in ('experts', 'teacher') if o in parameters(m.make)[0]]
+    about = dict(method=m.name, function=function_id(m.make), ipc=ipc, settings=as_json(settings))
+    return about | dict(flip=shared.preset.flip, data=shared.data.identity()) | {o: shared.identity(o) for o in needs}
+
 # %% ../nbs/32_methods.ipynb #4417fbda
 @checked
 def entries_of(
@@ -463,10 +496,11 @@ def entries_of(
     for o in filter(None, notes): print(o)
     last,name = max(((epochs_needed(m, settings[m.name]), m.name) for m in found), default=(0, ''))
     shared.keep_epochs(last, name)
+    keys = {m.name: set_identity(m, shared, ipc, settings[m.name]) for m in found}
     def made(m, seed):
-        folder = shared.path/'runs'/f'{m.name}-{seed}' if 'path' in parameters(m.make)[0] else None
+        folder = shared.path/'runs'/f'{m.name}-{seed}-{seal_of(keys[m.name])[:6]}' if 'path' in parameters(m.make)[0] else None
         return make_set(m, shared.data, ipc, seed, shared, path=folder)
     def experts(m):
         return (lambda: expert_models(shared.experts, shared.data.device)) if 'experts' in parameters(m.make)[0] else None
     many = {m.name: 1 if not m.seeded else sets if m.slow else None for m in found}
-    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name], experts=experts(m)) for m in found}
+    return {m.name: Entry(partial(made, m), m.labels, sets=many[m.name], experts=experts(m), key=keys[m.name]) for m in found}

@@ -127,10 +127,11 @@ class Run:
     def __init__(self,
         path, # The folder, made when missing, or None
         identity:dict, # Everything that fixes the result. JSON
-        every:float=180. # Seconds after which a checkpoint is due in any case
+        every:float=180., # Seconds after which a checkpoint is due in any case
+        work=('state.safetensors',) # What in the folder is too good to lose to a run of another identity
     ):
         self.path = None if path is None else Path(path)
-        self.identity,self.every = json.loads(json.dumps(identity)),every
+        self.identity,self.every,self.work = json.loads(json.dumps(identity)),every,work
         self.lock,self.saved_at = None,time.monotonic()
     def __bool__(self): return self.path is not None
     def file(self, name): return self.path/name
@@ -157,10 +158,10 @@ def __exit__(self:Run, *args):
 @patch
 def admit(self:Run):
     "Check the identity in the folder, or write it"
-    config,state = self.file('config.json'),self.file('state.safetensors')
+    config,done = self.file('config.json'),any(self.file(o).exists() for o in self.work)
     there = read_sealed(config) if config.exists() else None
     differ = {} if there is None else differences(there, self.identity)
-    if differ and state.exists():
+    if differ and done:
         if not self.file('failed.json').exists(): raise ValueError(self.refusal(differ))
         self.set_aside()
     if differ or there is None: write_sealed(config, self.identity)
