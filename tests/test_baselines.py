@@ -111,8 +111,8 @@ def test_choice_leaves_the_network_alone_and_refuses(data, how):
     before = {k: v.clone() for k,v in net.state_dict().items()}
     how(data, net, 1)
     assert net.training and all(torch.equal(v, before[k]) for k,v in net.state_dict().items()) and not any(m._forward_pre_hooks for m in net.modules())
-    for ipc in (0, 1000):
-        with pytest.raises(ValueError, match='the smallest class'): how(data, net, ipc)
+    for ipc,text in ((0, 'ipc must be a whole number above 0'), (1000, 'the smallest class')):
+        with pytest.raises(ValueError, match=text): how(data, net, ipc)
     with pytest.raises(ValueError, match='no linear layer'): how(data, net.features, 1)
     net.features[0].weight.data[0] = float('nan')
     with pytest.raises(ValueError, match='not all finite'): how(data, net, 1)
