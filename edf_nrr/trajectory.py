@@ -439,8 +439,7 @@ def store_differences(
 # %% ../nbs/10_trajectory.ipynb #63f2d854
 def open_store(
     path:Path, # Folder of the store
-    desc:dict, # From `store_description`
-    norm # Input space of the data
+    desc:dict # From `store_description`
 ):
     "Write the description of a store, or check that the one there agrees"
     f = path/'experts.json'
