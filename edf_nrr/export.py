@@ -363,11 +363,6 @@ def data_card(
              '## What 8 bits cost', loss_note(loss), '## Licence', rights]
     return '\n\n'.join(parts)+'\n'
 
-# %% ../nbs/07_export.ipynb #f022750e
-def _distinct(names):
-    if len(set(map(str, names)))==len(names): return
-    raise ValueError(f"Parquet needs class names that differ, got {names}: rename them, or use format='png'")
-
 # %% ../nbs/07_export.ipynb #f82b9134
 def write_parquet(
     syn:Distilled, # The set
@@ -376,7 +371,6 @@ def write_parquet(
 )->dict: # What was lost, from `eight_bit`
     "A Parquet file and its data card"
     u8,loss = eight_bit(syn)
-    _distinct(syn.classes)
     table = set_table(syn, u8, describe_set(syn, u8, format, loss, folder))
     with atomic_write(folder/_ROWS) as t: _arrow().parquet.write_table(table, t, row_group_size=100)
     card = data_card(syn, loss, table.nbytes, (folder/_ROWS).stat().st_size)
