@@ -34,7 +34,7 @@ def killed(before, command, *args, **settings):
 # ---- distilled sets ----
 class SetFile(FileType):
     at = 'set.safetensors'
-    legal = 'missing logits','meta.lr','meta.provenance={}','meta.provenance=None','tensor history'
+    legal = 'missing logits','meta.lr','meta.provenance={}','meta.provenance=None','meta.provenance.','meta.classes.0','history.'
     def make(w, d): w.hard.save(d/'set.safetensors')
     def load(w, d):
         from edf_nrr.core import Distilled
@@ -86,7 +86,7 @@ class labels_components(LabelFile): how = dict(kind='components')
 
 @file_type
 class teacher(FileType):
-    at,legal = 'teacher.safetensors',('meta.accuracy=0.5', 'num_batches_tracked', 'meta.accuracy=None')
+    at,legal = 'teacher.safetensors',('meta.accuracy=0.5', 'num_batches_tracked', 'meta.accuracy=None', 'meta.classes.0')
     def make(w, d):
         from edf_nrr.teachers import save_teacher
         save_teacher(w.teacher, d/'teacher.safetensors')
@@ -187,7 +187,7 @@ class results(FileType):
 
 # ---- exports ----
 class ExportFile(FileType):
-    format,legal = 'png',('lr', 'provenance', 'loss', 'format')
+    format,legal = 'png',('lr', 'provenance', 'loss', 'format', 'classes.0')
     @classmethod
     def make(cls, w, d): cls.source(w).export(d/'out', cls.format)
     def source(w): return w.soft

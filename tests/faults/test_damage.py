@@ -8,9 +8,10 @@ import pytest
 from faults.files import FILES
 
 def family(name):
-    "What kind of damage a name is"
-    sealed = 'sealed ' if name.startswith('sealed ') else ''
-    return sealed+' '.join(o for o in name.removeprefix('sealed ').split('=')[0].split() if not o.isdigit())
+    "What kind of damage a name is. Of what the library's own writer sealed, each kind is told"
+    if name.startswith('sealed '): return name.split('=')[0]
+    if name.startswith('meta.') or 'text' in name or 'description' in name: return 'description'
+    return 'bytes' if any(o in name for o in ('byte', 'cut', 'zeros', 'blocks', 'appended', 'alone')) else 'contents'
 
 def of_kind(bad, damage):
     "A failure by its kind. Where other data are accepted, the kind of damage tells one from another"
