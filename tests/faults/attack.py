@@ -23,7 +23,7 @@ class Attack:
         path = place or self.place(name, clean=False)
         return self.zygote.start('faults.tasks:run_command', name=name, path=str(path), settings=settings, **more)
 
-    def call(self, name, settings=None, seconds=600, **more): return self.zygote.end(self.start(name, settings, **more), seconds)
+    def call(self, name, settings=None, seconds=300, **more): return self.zygote.end(self.start(name, settings, **more), seconds)
 
     def run(self, name, settings=None, place=None, **more):
         "To the end, in what is there: how it ended, and a `Run` or None"

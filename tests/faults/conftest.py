@@ -1,5 +1,5 @@
 "What the attacks share: a zygote, a tally, and how much of each attack is run"
-import random
+import os,random,shutil,tempfile
 from pathlib import Path
 import pytest
 from faults.attack import Attack
@@ -31,6 +31,10 @@ def some(whole):
 
 @pytest.fixture(scope='session')
 def attack(tmp_path_factory):
-    zygote = Zygote(tmp_path_factory.mktemp('faults'))
+    "In memory where that can be: a disk waits at each of many thousand synced writes"
+    memory = Path('/dev/shm')
+    folder = tempfile.mkdtemp(dir=memory) if os.access(memory, os.W_OK) else tmp_path_factory.mktemp('faults')
+    zygote = Zygote(folder)
     yield Attack(zygote)
     zygote.close()
+    shutil.rmtree(folder, ignore_errors=True)

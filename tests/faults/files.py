@@ -5,6 +5,7 @@ a pattern in the folder. What `load` gives is compared with what it gave before.
 
 `legal`: changes by the library's own writer that make another proper file, such as a set without its learning rate. They are left out.
 `refusals`: what a refusal says besides the file's name where the file is sound by itself, and fits nothing.
+`most`: so many ways of damage at most, where a load is a run of a command.
 `sealed`: whether its contents are under a digest: if not, a changed number cannot be told from a right one.
 """
 import os
@@ -19,7 +20,7 @@ def file_type(cls):
     return cls
 
 class FileType:
-    at,legal,refusals,sealed = '',(),(),True
+    at,legal,refusals,most,sealed = '',(),(),None,True
 
 def killed(before, command, *args, **settings):
     "Run a command in a fork that ends before the first file operation whose name holds `before`"
@@ -109,8 +110,9 @@ class experts_json(StoreFile): at = 'run/experts.json'
 
 class RecordingFile(FileType):
     "A recording that was killed goes on"
-    def make(w, d): killed('epoch_0002', 'record', w, d/'run')
-    def load(w, d): return COMMANDS['record'](w, d/'run')
+    most = 80
+    def make(w, d): killed('epoch_0002', 'record', w, d/'run', n=1)
+    def load(w, d): return COMMANDS['record'](w, d/'run', n=1)
 
 @file_type
 class recording_state(RecordingFile): at = 'run/*.part/state*'
@@ -126,7 +128,7 @@ def run_files(command, first, then):
     "Two types: `state.safetensors` and `config.json` of a command that stops, and goes on with other settings"
     def make(w, d): COMMANDS[command](w, d/'run', **first)
     def load(w, d): return COMMANDS[command](w, d/'run', **then)
-    both = dict(make=make, load=load)
+    both = dict(make=make, load=load, most=80)
     legal = 'meta.graphs','meta.skipped'
     file_type(type(f'state_{command}', (FileType,), dict(both, at='run/state.safetensors', legal=legal)))
     file_type(type(f'config_{command}', (FileType,), dict(both, at='run/config.json', refusals=('another configuration',))))
@@ -136,20 +138,18 @@ run_files('dm', dict(iterations=3), dict(iterations=5))
 run_files('refine', {}, {})
 run_files('complexity', {}, {})
 
-class RefineHalf(FileType):
+@file_type
+class state_refine_half(FileType):
     "A refinement that was killed in its second group"
-    at = 'run/state.safetensors'
+    at,most = 'run/state.safetensors',80
     def make(w, d):
         def stop(seen): return sum('replace' in o and 'state' in o for o in seen)==2
         killed(stop, 'refine', w, d/'run')
     def load(w, d): return COMMANDS['refine'](w, d/'run')
 
-@file_type
-class state_refine_half(RefineHalf): pass
-
 # ---- comparisons ----
 class CompareFile(FileType):
-    refusals = ('another configuration',)
+    refusals,most = ('another configuration',),80
     def make(w, d): COMMANDS['compare'](w, d/'run')
     def load(w, d): return COMMANDS['compare'](w, d/'run')
 

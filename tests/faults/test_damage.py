@@ -38,6 +38,6 @@ def test_damaged(name, attack, tally, some):
     folder,report = zygote.folder/'damage'/name,zygote.folder/'names.json'
     r = zygote.call('faults.verdict:damage_names', name=name, folder=str(folder), report=str(report))
     assert r.status==0, r.err[-2000:]
-    for damage,bad in verdicts(zygote, name, some(json.loads(report.read_text()), 5)):
+    for damage,bad in verdicts(zygote, name, some(json.loads(report.read_text()), 5, FILES[name].most)):
         score.add([of_kind(bad, damage)] if bad else [], repr(damage))
     score.check()

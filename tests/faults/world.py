@@ -1,4 +1,5 @@
 "Tiny data, experts, teachers and sets, made once by the zygote; forks inherit them"
+import os,traceback
 from pathlib import Path
 import numpy as np
 
@@ -14,7 +15,7 @@ class World:
         self.make_data()
         self.make_models()
         self.make_sets()
-        self.make_pictures()
+        in_fork(self.make_pictures)
 
     def make_data(self):
         from edf_nrr.checks import small_digits
@@ -52,6 +53,17 @@ class World:
         for name,seed in (('picture_experts', 0), ('other_picture_experts', 1)):
             record_experts(data, self.folder/name, show=False, seed=seed, **EXPERTS | dict(batch_size=20))
         random_real(digits(device='cpu'), 1).save(self.folder/'digits.safetensors')
+
+def in_fork(f):
+    "Call a function in a fork: it starts threads, such as those that decode images, which later forks would wait for in vain"
+    pid = os.fork()
+    if pid==0:
+        try: f()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1]==0, f'{f.__name__} failed'
 
 def write_pictures(folder, seed):
     "Three classes of coloured noise, 8x8, as a folder of images"
