@@ -1,6 +1,7 @@
 "What all tests share: the checkout they sit in comes first on the path, and they leave no trace in it"
 import json,os,sys
 from pathlib import Path
+import pytest
 
 root = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(root), str(root/'tests')]
@@ -18,6 +19,11 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'faults: kills, damaged files, other settings, full disks; `pytest -m faults` runs all of them')
     config.stash['faults tally'] = Tally()
     config.stash['faults whole'] = config.getoption('--faults') or config.getoption('markexpr')=='faults'
+
+@pytest.fixture(scope='session')
+def tally(request):
+    "Where an attack counts: tally.of(attack, thing).add(problems)"
+    return request.config.stash['faults tally']
 
 def pytest_runtest_teardown(item):
     file = item.config.getoption('--faults-json')

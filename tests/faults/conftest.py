@@ -17,9 +17,6 @@ def whole(request):
     return request.config.stash['faults whole']
 
 @pytest.fixture(scope='session')
-def tally(request): return request.config.stash['faults tally']
-
-@pytest.fixture(scope='session')
 def some(whole):
     "A function that gives all of some items, or a few of them in a small run: the same each time"
     def f(items, few, most=None):

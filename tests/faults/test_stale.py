@@ -83,16 +83,17 @@ def there(change, attack):
 def test_other_settings(command, first, second, words, attack, tally, whole):
     quick = (command, next(iter(second))) in QUICK and (command!='dd_experts' or second['settings']=='n=1')
     if not whole and not quick: pytest.skip('only with all of the attack')
-    second,score = there(second, attack),tally.of('stale settings', command)
+    name,second,score = title(command, first, second),there(second, attack),tally.of('stale settings', command)
     before,fresh = attack.undisturbed(command, first),attack.undisturbed(command, second)
     attack.place(command)
     attack.call(command, first)
     r,run = attack.run(command, second)
-    score.add(stale_problems(r, run, before, fresh, words), title(command, first, second))
+    score.add(stale_problems(r, run, before, fresh, words), name)
     score.check()
 
 def stale_problems(r, run, before, fresh, words):
     "None, where the result is that of a fresh folder, or a line names what differs"
+    if before.result==fresh.result: return [('these settings change nothing, so the row shows nothing', '')]
     if run and run.result==fresh.result: return []
     if run: return [('the old result in silence' if run.result==before.result else 'a mixture in silence', '')]
     last = r.lines[-1] if r.lines else ''

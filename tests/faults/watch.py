@@ -48,9 +48,9 @@ class Watch:
         if hit and self.how=='half' and cut:
             cut()
             self.act(name, path)
-        res = do()
-        if hit: self.act(name, path)
-        return res
+        try: return do()
+        finally:
+            if hit: self.act(name, path)
 
     def install(self):
         "Patch everything that changes files"
