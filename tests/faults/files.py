@@ -55,7 +55,7 @@ class set_zca(SetFile):
 # ---- labels and teachers ----
 class LabelFile(FileType):
     at,how = 'labels.safetensors',{}
-    legal = 'drop a row of d','double d','meta.d_max','meta.views.seed','meta.views.flip=0.5'
+    legal = 'drop a row of d','double d','meta.d_max','meta.views.seed','meta.views.flip=0.5','meta.views.ratio.0=0.5'
     refusals = 'made for another set','made for classes','the views are of'
     @classmethod
     def make(cls, w, d):
