@@ -188,6 +188,7 @@ class results(FileType):
 # ---- exports ----
 class ExportFile(FileType):
     format,legal = 'png',('lr', 'provenance', 'loss', 'format', 'classes.0')
+    refusals = ('pixels, labels or logits are not',) # said of the export: it cannot be told which of its files is another
     @classmethod
     def make(cls, w, d): cls.source(w).export(d/'out', cls.format)
     def source(w): return w.soft

@@ -62,8 +62,8 @@ def said(r, sig):
 def test_a_stop_loses_no_work(attack, tally):
     "What was done when SIGTERM came is in the checkpoint, though none was due"
     attack.undisturbed('edf_long')
-    attack.signalled('edf_long', signal.SIGTERM, .8)
+    attack.signalled('edf_long', signal.SIGTERM, .5)
     there = (attack.place('edf_long', clean=False)/'state.safetensors').exists()
     score = tally.of('stops', 'SIGTERM edf_long')
-    score.add([] if there else [('no checkpoint after SIGTERM', 'at .8 of its time')])
+    score.add([] if there else [('no checkpoint after SIGTERM', 'at half of its time')])
     score.check()
