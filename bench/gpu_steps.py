@@ -1,17 +1,17 @@
 """What bench/gpu.py measures: one function a step, which keeps each result as soon as it is there and stops when its time is over"""
-import dataclasses,os,subprocess,sys,tempfile,time
+import dataclasses,subprocess,sys,tempfile,time
 from functools import partial
 from pathlib import Path
 import torch, torch.nn.functional as F
 from torch.func import functional_call, grad, grad_and_value, vmap
 from torch.utils._pytree import tree_map
-from edf_nrr.basics import changed, default_device, digest, load_tensors, mean_ci, read_json
+from edf_nrr.basics import changed, default_device, load_tensors, read_json
 from edf_nrr.basics import rng, save_tensors, versions, write_json
 from edf_nrr.core import input_space
 from edf_nrr.data import ImageData
 from edf_nrr.datasets import cluttered_digits
 from edf_nrr.files import parquet
-from edf_nrr.models import create_model, flatten_params
+from edf_nrr.models import create_model
 from edf_nrr.augment import DSA
 from edf_nrr.training import DATM_RECIPE, EDF_RECIPE, Recipe, evaluate, random_real
 from edf_nrr.training import train_teacher, tune_lr
@@ -26,8 +26,9 @@ from edf_nrr.nrr import refine
 from edf_nrr.dbr import evaluate_labels, relabel
 from edf_nrr.baselines import herding, k_center, rded, sre2l
 from edf_nrr.dm import dm
-import cifar10_published as published, matching as race, resnet_cifar10 as resnet
+import matching as race, resnet_cifar10 as resnet
 
+PUBLISHED = {'cifar10_ipc1': {'random real': .154, 'datm': .469}, 'cifar10_ipc10': dict(datm=.668), 'imagenette_ipc1': dict(datm=.525, edf=.526), 'imagenette_ipc10': dict(datm=.689, edf=.710)}
 LIMITS = {'memory traffic of an H200': 60*100/2.3, '36 % of its arithmetic': 60*100/3.5} # CIFAR-10 experts of 50 epochs an hour
 
 @dataclasses.dataclass
@@ -102,9 +103,9 @@ def smoke(job):
 
 # ---- 1: the matching iteration
 
-class Replayed:
-    "A function of tensors as one CUDA graph: inputs are copied to fixed places, the graph runs again, outputs are copied. Elsewhere the function is called"
-    def __init__(self, f): self.f,self.inputs,self.graph = f,None,None
+class Graph:
+    "A function of tensors of certain shapes as one CUDA graph, whose inputs have fixed places. On the CPU the function is called"
+    def __init__(self, f, inputs): self.f,self.inputs,self.graph = f,[o.detach().clone() for o in inputs],None
 
     def capture(self):
         side = torch.cuda.Stream()
@@ -116,12 +117,20 @@ class Replayed:
         with torch.cuda.graph(self.graph): self.outputs = self.f(*self.inputs)
 
     def __call__(self, *inputs):
-        if self.inputs is None: self.inputs = [o.detach().clone() for o in inputs]
-        for own,new in zip(self.inputs, inputs): own.copy_(new)
-        if not self.inputs[0].is_cuda: self.outputs = self.f(*self.inputs)
-        elif self.graph is None: self.capture()
-        if self.graph is not None: self.graph.replay()
+        for own,new in zip(self.inputs, inputs, strict=True): own.copy_(new)
+        if not self.inputs[0].is_cuda: return self.f(*self.inputs)
+        if self.graph is None: self.capture()
+        self.graph.replay()
         return tree_map(torch.clone, self.outputs)
+
+class Replayed:
+    "A function of tensors with a `Graph` for each combination of shapes"
+    def __init__(self, f): self.f,self.graphs = f,{}
+
+    def __call__(self, *inputs):
+        shapes = tuple(tuple(o.shape) for o in inputs)
+        if shapes not in self.graphs: self.graphs[shapes] = Graph(self.f, inputs)
+        return self.graphs[shapes](*inputs)
 
 def of_step(net, plain=False):
     "Functions of an inner step: the gradient of its loss, and the products with its second derivatives"
@@ -310,7 +319,8 @@ def settings(job, data, ipc, method):
 def judged(syn, data, arch, method, ipc, it, students, recipe, table):
     "Row of the results: students of a set"
     e = evaluate(syn, data, arch, students, recipe, checks=1)
-    return dict(table=table, method=method, ipc=ipc, arch=e.about['arch'], labels=e.about['labels'], iteration=it, accuracy=e.last, seeds=e.seeds)
+    return dict(table=table, method=method, ipc=ipc, arch=e.about['arch'], labels=e.about['labels'], iteration=it, accuracy=e.last, seeds=e.seeds,
+                published=PUBLISHED.get(table, {}).get(method))
 
 def curve(job, data, name, ipc, every, students=3):
     "DATM and EDF by turns, each `every` iterations a student or more, as far as the time goes; random real images first"
@@ -343,7 +353,7 @@ def nette_10(job): return curve(job, nette(job), 'imagenette', 10, 25)
 def resnets(job):
     "Rows of bench/resnet_cifar10.py, one seed of each after another, as far as the time goes"
     data,runs,plan = cifar(job, zca=False),job.runs/'resnet',resnet.Plan()
-    if job.tiny: data,plan = data.take(60, 20),changed(resnet.TINY, teacher_epochs=1, epochs=2)
+    if job.tiny: data,plan = data.take(6, 2),changed(resnet.TINY, teacher_epochs=1, epochs=2)
     teacher = resnet.teacher_of(data, runs, plan)
     job.keep(teacher=teacher.accuracy)
     todo = [(name, kind, seed) for part in ('decide', 'labels', 'sre2l') for seed in range(plan.seeds) for name,kind in resnet.PARTS[part]]

@@ -208,7 +208,7 @@ def percent(values):
     "Mean and interval in percent, or the only value"
     return pm(mean_ci(values)) if len(values)>1 else f'{100*values[0]:.1f}'
 
-def stated(o): return '' if o['published'] is None else f"{100*o['published']:.1f}"
+def stated(o): return '' if o.get('published') is None else f"{100*o['published']:.1f}"
 
 def no_rows(name):
     file = here/'results'/f'{name}.json'
@@ -271,8 +271,8 @@ def expert_rates(rows):
 
 def curves(rows):
     "Accuracy by method and iteration"
-    return table(['method', 'iteration', 'labels', 'accuracy, %', 'students', 'seconds an iteration'],
-                 [[o['method'], o['iteration'], o['labels'], percent(o['accuracy']), len(o['accuracy']), f"{o['seconds_an_iteration']:.2f}" if 'seconds_an_iteration' in o else ''] for o in rows])
+    return table(['method', 'iteration', 'labels', 'accuracy, %', 'students', 'published, %', 'seconds an iteration'],
+                 [[o['method'], o['iteration'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o), f"{o['seconds_an_iteration']:.2f}" if 'seconds_an_iteration' in o else ''] for o in rows], 'lrlrrrr')
 
 def recorded(step): return f"{step['experts']} experts, {step['seconds_each']:.0f} s each, {step['n_train']:,} training images; the first: " + ', '.join(f'{100*a:.1f} % after {e} epochs' for e,a in zip(step['epochs'], step['accuracy']))
 

@@ -139,7 +139,7 @@ def expert_epoch(
 ):
     "One pass over the real data"
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
-    order = torch.randperm(len(y), generator=g).to(y.device)
+    order = torch.randperm(len(y), generator=g).to(y.device, non_blocking=True)
     views = rng(cfg.seed, 'expert', expert, 'view', epoch)
     with layer_draws(seed_of(cfg.seed, 'expert', expert, 'layers', epoch), data.device):
         for idx in order.split(cfg.batch_size):
