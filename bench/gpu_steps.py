@@ -1,5 +1,5 @@
 """What bench/gpu.py measures: one function a step, which keeps each result as soon as it is there and stops when its time is over"""
-import dataclasses,subprocess,sys,tempfile,time
+import dataclasses,gc,subprocess,sys,tempfile,time
 from functools import partial
 from pathlib import Path
 import torch, torch.nn.functional as F
@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map
 from edf_nrr.basics import changed, default_device, load_tensors, read_json
 from edf_nrr.basics import rng, save_tensors, versions, write_json
 from edf_nrr.core import input_space
-from edf_nrr.data import ImageData
+from edf_nrr.data import ImageData, Split
 from edf_nrr.datasets import cluttered_digits
 from edf_nrr.files import parquet
 from edf_nrr.models import create_model
@@ -17,7 +17,7 @@ from edf_nrr.training import DATM_RECIPE, EDF_RECIPE, Recipe, evaluate, random_r
 from edf_nrr.training import train_teacher, tune_lr
 from edf_nrr.trajectory import Experts, FTD_EXPERTS, MTT_EXPERTS, expert_accuracy, expert_forward
 from edf_nrr.trajectory import expert_step, gsam_gradient, loss_gradient, record_experts
-from edf_nrr.matching import CompiledStep, adjoint_gradient, augmented, forward_fn, matching_loss
+from edf_nrr.matching import CompiledStep, adjoint_gradient, augmented, compiled, forward_fn, matching_loss
 from edf_nrr.matching import plain_norms, soft_cross_entropy, unrolled_gradient
 from edf_nrr.edf import EDFConfig, VARIANTS, distill
 from edf_nrr.presets import preset
@@ -65,6 +65,8 @@ class Job:
             rows.append(row)
             self.keep(rows=rows)
             print(row, flush=True)
+            if 'CUDA error' in str(row.get('error')): raise SystemExit('CUDA cannot be used in this process any more')
+            gc.collect()
             if torch.cuda.is_available(): torch.cuda.empty_cache()
         return True
 
@@ -73,7 +75,7 @@ class Job:
 def cuda_tests(job):
     "The tests that need CUDA, in a process of their own"
     tests = Path(__file__).resolve().parent.parent/'tests'
-    which = [tests/'test_augment.py'] if job.tiny else [tests]
+    which = [tests/'test_cuda.py'] if job.tiny else [o for o in sorted(tests.glob('test_*.py')) if 'cuda' in o.read_text() and o.name!='test_bench_gpu.py']
     p = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-k', 'cuda', *map(str, which)], capture_output=True, text=True, timeout=max(1, job.left()))
     return dict(status=p.returncode, says=p.stdout.strip().splitlines()[-1:], failed=[o for o in p.stdout.splitlines() if o.startswith('FAILED')])
 
@@ -99,7 +101,7 @@ def smoke(job):
     "Runs everything once"
     def timed(f): return lambda: dict(seconds=round(race.seconds(f), 3))
     jobs = {k: timed(f) for k,f in public_methods(default_device()).items()}
-    return job.units({'tests that need CUDA': partial(cuda_tests, job)} | jobs)
+    return job.units(jobs | {'tests that need CUDA': partial(cuda_tests, job)})
 
 # ---- 1: the matching iteration
 
@@ -169,13 +171,13 @@ def segments_gradient(net, n, start, target, images, labels, lr, batches, views,
     leaf = labels.detach().requires_grad_()
     return loss.detach(),lr*g_images,torch.autograd.grad(leaf.softmax(1), leaf, lr*g_probs)[0],g_lr
 
-def tf32(f):
-    "A function with convolutions and products in TF32"
+def full_precision(f):
+    "A function whose convolutions and products are not in TF32, in which torch lets cuDNN convolve"
     def g():
-        old = torch.backends.cuda.matmul.allow_tf32,torch.backends.cudnn.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        old = torch.backends.cudnn.allow_tf32,torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         try: return f()
-        finally: torch.backends.cuda.matmul.allow_tf32,torch.backends.cudnn.allow_tf32 = old
+        finally: torch.backends.cudnn.allow_tf32,torch.backends.cuda.matmul.allow_tf32 = old
     return g
 
 def matching_forms(net, p):
@@ -184,19 +186,23 @@ def matching_forms(net, p):
     def with_step(make): return partial(adjoint_gradient, **p | dict(forward=make(net)))
     def several(k): return partial(segments_gradient, net, k, **p)
     forms = {'unrolled': lambda: partial(unrolled_gradient, **p), 'adjoint no graphs': lambda: adjoint, 'adjoint all graphs': lambda: partial(adjoint, graphs=n),
-             'CUDA graphs': lambda: with_step(ReplayedStep), 'compiled': lambda: with_step(CompiledStep),
-             'compiled, CUDA graphs': lambda: with_step(lambda net: ReplayedStep(net, lambda f: torch.compile(f, dynamic=False, fullgraph=True)))}
-    forms |= {'unrolled TF32': lambda: tf32(partial(unrolled_gradient, **p)), 'CUDA graphs TF32': lambda: tf32(with_step(ReplayedStep))}
+             'CUDA graphs': lambda: with_step(ReplayedStep)}
+    forms |= {'unrolled, no TF32': lambda: full_precision(partial(unrolled_gradient, **p)), 'CUDA graphs, no TF32': lambda: full_precision(with_step(ReplayedStep))}
     forms |= {f'unrolled {k}': lambda f=f: partial(unrolled_gradient, **p | dict(forward=f(p['forward']))) for k,f in dict(bfloat16=race.bfloat16, channels_last=race.channels_last).items()}
-    return forms | {f'{k} segments at once': partial(several, k) for k in (2, 4, 8)}
+    forms |= {f'{k} segments at once': partial(several, k) for k in (2, 4, 8)}
+    return forms | {'compiled': lambda: with_step(CompiledStep), 'compiled, CUDA graphs': lambda: with_step(lambda net: ReplayedStep(net, compiled))}
 
 def timed_form(f, repeats, steps, exact, segments=1):
-    "Seconds and memory of a form, and how far its numbers are from the adjoint's in float32"
+    "Seconds and memory of a form, and how far its numbers are from the adjoint's without TF32"
     got = f()
     before = race.memory_now()
     took = sorted(race.seconds(f) for _ in range(repeats))
     row = dict(seconds_a_step=took[len(took)//2]/steps/segments, least=took[0]/steps/segments, gb=round((race.peak_memory()-before)/1024, 3))
     return row | dict(error=race.distance(got, [o.double() for o in exact]))
+
+def compiled_last(jobs):
+    "What has to be compiled takes a minute each, so it comes last"
+    return dict(sorted(jobs.items(), key=lambda o: 'compiled' in o[0]))
 
 def matching(job):
     "An iteration of N steps in every form, for one and for ten images a class; against the release, where there is a checkout"
@@ -204,19 +210,20 @@ def matching(job):
     exact = {}
     def rows(ipc, name):
         net,p = race.problem(arch, size, ipc, steps, 10*ipc, augment=DSA())
-        if ipc not in exact: exact[ipc] = adjoint_gradient(**p)
+        if ipc not in exact: exact[ipc] = full_precision(partial(adjoint_gradient, **p))()
         segments = int(name.split()[0]) if 'segments' in name else 1
         return timed_form(matching_forms(net, p)[name](), repeats, steps, exact[ipc], segments) | dict(ipc=ipc, steps=steps, arch=arch, size=size)
     names = list(matching_forms(*race.problem(arch, size, 1, 1, 10)))
     if job.tiny: names = [o for o in names if 'ompiled' not in o]
-    return job.units({f'IPC {ipc}: {o}': partial(rows, ipc, o) for ipc in ((1,) if job.tiny else (10, 1)) for o in names})
+    jobs = {f'IPC {ipc}: {o}': partial(rows, ipc, o) for ipc in ((1,) if job.tiny else (10, 1)) for o in names}
+    return job.units(compiled_last(jobs))
 
 def release(job):
     "An iteration of the EDF release beside ours, its own statements, ten images a class, N=80"
     if not job.edf: return job.units({'not measured': lambda: dict(why='no checkout of the release was given (--edf)')})
     size,steps,repeats = 32,2 if job.tiny else 80,1 if job.tiny else 3
     net,p = race.problem('convnet', size, 1 if job.tiny else 10, steps, 10 if job.tiny else 100, augment=DSA())
-    exact = adjoint_gradient(**p)
+    exact = full_precision(partial(adjoint_gradient, **p))()
     ours = {k: partial(timed_form, f(), repeats, steps, exact) for k,f in list(matching_forms(net, p).items())[:4]}
     def theirs(): return timed_form(race.release(job.edf, net, size, p, p['augment'].strategy), repeats, steps, exact) | dict(error=None) # its augmentation draws otherwise
     def agree(): return race.agreement(job.edf, 'convnet', size, 1, 2, 10)
@@ -273,19 +280,27 @@ def experts(job):
                     if form=='compiled' and (n>1 or job.tiny): continue
                     cfg = changed(base, rule=rule, amp=amp, compile=form=='compiled')
                     jobs[f'{rule}, {n} at once, {form}{", bfloat16"*amp}'] = partial(expert_rate, data, cfg, n, form, steps)
-    return job.units(jobs)
+    return job.units(compiled_last(jobs))
 
 # ---- data and stores
 
+def decoded(job, name):
+    "A data set, decoded once for all steps"
+    if job.tiny: return cluttered_digits(600, 200, size=16, object_fraction=.9)
+    file,splits = job.runs/f'{name}.safetensors',('train', 'test')
+    if not file.exists():
+        d = parquet(job.data[name], stream=False, device='cpu')
+        save_tensors(file, {f'{s}.{k}': getattr(d.split(s), k) for s in splits for k in ('images', 'y')}, dict(classes=d.classes))
+    t,meta = load_tensors(file)
+    return ImageData(*[Split(t[f'{s}.images'], t[f'{s}.y']) for s in splits], meta['classes'], name=name, device=default_device())
+
 def cifar(job, zca=True):
     "CIFAR-10 in its space; the whitening is fitted once and kept"
-    data = cluttered_digits(600, 200, size=16, object_fraction=.9) if job.tiny else parquet(job.data['cifar10'], stream=False)
+    data = decoded(job, 'cifar10')
     file = job.runs/'zca.safetensors'
     if not zca: return data
     if not file.exists(): save_tensors(file, data.whiten().norm.state(), {})
     return ImageData(data.train, data.test, data.classes, input_space('zca', load_tensors(file)[0]), data.name, data.device)
-
-def nette(job): return cluttered_digits(300, 100, size=16, object_fraction=.6) if job.tiny else parquet(job.data['imagenette'], stream=False)
 
 def store(job, data, name, cfg):
     "Record experts of the kind `cfg` one after another as far as the time goes, two at least"
@@ -301,11 +316,11 @@ def store(job, data, name, cfg):
 
 def for_matching(job, epochs, **more):
     "How the experts of a store are recorded: the last epoch gives the first soft labels"
-    tiny = dict(arch='convnet_d2_w8', lr=.05, batch_size=64, compile=False) if job.tiny else {}
-    return changed(FTD_EXPERTS, n=2 if job.tiny else 10, epochs=epochs, **dict(amp=True, compile=True) | more | tiny)
+    tiny = dict(arch='convnet_d2_w8', lr=.05, batch_size=64) if job.tiny else {}
+    return changed(FTD_EXPERTS, n=2 if job.tiny else 10, epochs=epochs, **dict(amp=True) | more | tiny)
 
 def cifar_experts(job): return store(job, cifar(job), 'cifar10', for_matching(job, 5 if job.tiny else 25, arch='convnet_d3'))
-def nette_experts(job): return store(job, nette(job), 'imagenette', for_matching(job, 5 if job.tiny else 22, arch='convnet_d5'))
+def nette_experts(job): return store(job, decoded(job, 'imagenette'), 'imagenette', for_matching(job, 5 if job.tiny else 22, arch='convnet_d5'))
 
 # ---- 3 and 4: curves of accuracy over iterations
 
@@ -322,14 +337,14 @@ def judged(syn, data, arch, method, ipc, it, students, recipe, table):
     return dict(table=table, method=method, ipc=ipc, arch=e.about['arch'], labels=e.about['labels'], iteration=it, accuracy=e.last, seeds=e.seeds,
                 published=PUBLISHED.get(table, {}).get(method))
 
-def curve(job, data, name, ipc, every, students=3):
+def curve(job, data, name, ipc, every, students=3, lrs=(.003, .01, .03)):
     "DATM and EDF by turns, each `every` iterations a student or more, as far as the time goes; random real images first"
     store,recipe,table = Experts(job.runs/f'experts_{name}'),DATM_RECIPE if name=='cifar10' else EDF_RECIPE,f'{name}_ipc{ipc}'
     if job.tiny: recipe,every,students = Recipe(epochs=4),2,1
     rows,stops = job.kept.get('rows', []),job.kept.get('iterations', dict(datm=0, edf=0))
     if not rows:
         real = random_real(data, ipc, 0, [store.model(i, device=data.device) for i in range(len(store))])
-        real = tune_lr(real, data, store.arch, (.003, .01, .03), recipe)
+        real = tune_lr(real, data, store.arch, lrs, recipe)
         rows.append(judged(real, data, store.arch, 'random real', ipc, 0, students, recipe, table) | dict(lr=real.lr))
     last,slowest = 4 if job.tiny else 10_000,0.
     while min(stops.values())<last and job.left()>1.2*slowest:
@@ -344,9 +359,9 @@ def curve(job, data, name, ipc, every, students=3):
     return min(stops.values())>=last
 
 def cifar_1(job): return curve(job, cifar(job), 'cifar10', 1, 100)
-def cifar_10(job): return curve(job, cifar(job), 'cifar10', 10, 100)
-def nette_1(job): return curve(job, nette(job), 'imagenette', 1, 50)
-def nette_10(job): return curve(job, nette(job), 'imagenette', 10, 25)
+def cifar_10(job): return curve(job, cifar(job), 'cifar10', 10, 50)
+def nette_1(job): return curve(job, decoded(job, 'imagenette'), 'imagenette', 1, 50, 2)
+def nette_10(job): return curve(job, decoded(job, 'imagenette'), 'imagenette', 10, 25, 1, (.01,))
 
 # ---- 5: the decoupled protocol
 

@@ -3,8 +3,11 @@ import dataclasses,shutil,subprocess,sys,time
 from pathlib import Path
 import pytest, torch
 from edf_nrr.basics import read_json, write_json
+from edf_nrr.datasets import cluttered_digits
+from edf_nrr.files import parquet
 from edf_nrr.augment import DSA
 from edf_nrr.matching import adjoint_gradient
+from test_data import write_parquet
 
 bench = Path(__file__).resolve().parent.parent/'bench'
 sys.path.insert(0, str(bench))
@@ -16,11 +19,13 @@ def test_plan(tmp_path):
     "Most telling first, within the minutes, nothing without its data, nothing that is done"
     (tmp_path/'steps').mkdir()
     assert names(60, tmp_path)==['smoke', 'matching']
-    assert names(60, tmp_path, cifar10='here')==['smoke', 'matching', 'cifar_experts', 'cifar_1', 'cifar_10', 'experts', 'resnets']
+    assert names(60, tmp_path, cifar10='here')==['smoke', 'matching', 'experts', 'cifar_experts', 'cifar_1', 'cifar_10', 'resnets']
     for minutes in (1, 4, 9, 15): assert sum(m for _,m in gpu.plan(tmp_path, dict(cifar10='here', imagenette='there'), minutes))<=minutes
     write_json(gpu.step_file(tmp_path, 'smoke'), dict(done=True))
     write_json(gpu.step_file(tmp_path, 'matching'), dict(rows=[]))
     assert names(60, tmp_path)==['matching']
+    write_json(gpu.step_file(tmp_path, 'cifar_experts'), dict(died=1))
+    assert not gpu.has(gpu.QUEUE[gpu.NAMES.index('cifar_1')], tmp_path, dict(cifar10='here'), False)
     assert names(.4, tmp_path)==[]
 
 def test_every_step_has_a_function():
@@ -35,17 +40,32 @@ def test_units_keep_every_row(tmp_path):
     def bad(): raise OSError('no memory')
     def job(seconds=60): return steps.Job('units', tmp_path, time.time()+seconds)
     def stop(): raise KeyboardInterrupt
+    def broken(): raise RuntimeError('CUDA error: an illegal memory access')
     with pytest.raises(KeyboardInterrupt): job().units(dict(a=one, b=bad, c=stop))
     assert read_json(tmp_path/'steps/units.json')['rows']==[dict(name='a', value=0), dict(name='b', error='OSError: no memory')]
     made.append(1)
     assert not job(-1).units(dict(a=one, c=one))
     assert job().units(dict(a=one, b=bad, c=one))
     assert [r.get('value') for r in job().kept['rows']]==[0, None, 1]
+    with pytest.raises(SystemExit): job().units(dict(d=broken, e=one)) # nothing else can be asked of this process
+    assert job().kept['rows'][-1]['name']=='d'
 
 @pytest.fixture(scope='module')
 def problem():
     net,p = race.problem('convnet_d2_w8', 8, 1, 3, 6, torch.float64, augment=DSA())
     return net,p,adjoint_gradient(**p)
+
+def test_data_are_decoded_once(tmp_path):
+    "The second time from one file, with the same pixels, labels and input space"
+    o = cluttered_digits(60, 40, size=16, device='cpu')
+    (tmp_path/'in').mkdir()
+    for name in ('train', 'test'): write_parquet(tmp_path/'in'/f'{name}-0.parquet', o.split(name), o.classes)
+    def job(): return steps.Job('any', tmp_path, time.time(), data=dict(cifar10=tmp_path/'in'))
+    ref,first = parquet(tmp_path/'in', device='cpu', stream=False),steps.decoded(job(), 'cifar10')
+    shutil.rmtree(tmp_path/'in')
+    for d in (first, steps.decoded(job(), 'cifar10')):
+        assert d.classes==ref.classes
+        for s in ('train', 'test'): assert torch.equal(d.x(s).cpu(), ref.x(s)) and torch.equal(d.y(s).cpu(), ref.y(s))
 
 def test_replayed_steps(problem):
     "From inputs in fixed places, with batches of different sizes, the adjoint's numbers, step after step"
@@ -97,6 +117,21 @@ def test_a_step_that_dies(tmp_path, capsys):
     t0 = time.time()
     gpu.attempt(step, tmp_path, 60, args)
     assert time.time()-t0<1 and gpu.kept(tmp_path, 'nothing')==dict(died=2)
+
+def test_a_step_that_dies_on_the_way(tmp_path, monkeypatch):
+    "It is begun again as long as each process gives something"
+    (tmp_path/'steps').mkdir()
+    class Process:
+        def __init__(self, cmd, **how):
+            now = gpu.kept(tmp_path, 'matching')
+            rows = now.get('rows', [])+[dict(name=len(now.get('rows', [])))]
+            self.code = 0 if len(rows)==3 else 1
+            write_json(gpu.step_file(tmp_path, 'matching'), dict(rows=rows, done=self.code==0))
+        def wait(self, seconds=None): return self.code
+    monkeypatch.setattr(gpu.subprocess, 'Popen', Process)
+    gpu.queue(tmp_path, {}, 9, True, [], ['matching'])
+    now = gpu.kept(tmp_path, 'matching')
+    assert len(now['rows'])==3 and now['done'] and 'died' not in now
 
 def test_rehearsal_and_tables(tmp_path):
     "The other steps, tiny, and their rows in bench/README.md"
