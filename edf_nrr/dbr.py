@@ -400,7 +400,7 @@ def check_epoch(self:Labels,
         if c is not None and not 0<=c.min()<=c.max()<len(self.names): raise ValueError('a class is unknown')
     self.intact.add(epoch)
 
-# %% ../nbs/22_dbr.ipynb #09aa2a24
+# %% ../nbs/22_dbr.ipynb #a22ef137
 @patch
 def packed(self:Labels,
     epoch:int, # From 0

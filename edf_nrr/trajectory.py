@@ -127,7 +127,7 @@ def expert_step(
         grads = velocity
     torch._foreach_add_(params, grads, alpha=-cfg.lr)
 
-# %% ../nbs/10_trajectory.ipynb #2b982704
+# %% ../nbs/10_trajectory.ipynb #36985e2c
 def expert_epoch(
     forward, # From `expert_forward`
     params:list, # Parameters, changed in place
