@@ -17,8 +17,8 @@ fetch)
         --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .gpu/wheels "${wheels[@]}"
     du -sh .gpu/wheels ;;
 install)
-    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "${SITE:-/tmp/site}" .gpu/wheels/*.whl
-    PYTHONPATH="${SITE:-/tmp/site}:$PWD" python3 -c 'import edf_nrr.all, fastai.learner, torch; print("ready: torch", torch.__version__, torch.cuda.is_available())' ;;
+    python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target .gpu/site .gpu/wheels/*.whl
+    PYTHONPATH="$PWD/.gpu/site:$PWD" python3 -c 'import edf_nrr.all, fastai.learner, torch; print("ready: torch", torch.__version__, torch.cuda.is_available())' ;;
 pieces)
     shift; rm -rf .gpu/data-*; n=1; size=0; limit=$((${PIECE:-54}*1000000))
     for folder in "$@"; do for f in "$folder"/*.parquet; do

@@ -357,7 +357,7 @@ Recorded before the matched random images of DATM and EDF got the labels of the 
     bash bench/gpu.sh fetch                        # before, where there is a network: 2 MB of wheels
     bash bench/gpu.sh pieces CIFAR10 IMAGENETTE    # data in pieces that can be carried, 54 MB at most
     bash bench/gpu.sh put DATA                     # there, for each piece that was carried: copies it to the folder DATA
-    bash bench/gpu.sh install && export PYTHONPATH=/tmp/site:$PWD
+    bash bench/gpu.sh install && export PYTHONPATH=$PWD/.gpu/site:$PWD
     python bench/gpu.py --minutes 9 --runs RUNS --cifar10 DATA/cifar10 --imagenette DATA/imagenette128 --edf CHECKOUT
     bash bench/gpu.sh back RUNS OUT                # results, and checkpoints without experts, in at most 8 files
 
