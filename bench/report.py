@@ -293,7 +293,7 @@ def gpu():
         elif 'rows' not in s and 'experts' not in s: given = f"It died: `{s.get('error', '')[-200:]}`"
         else: given = GPU_SHOWN.get(o.name, lambda s: curves(s['rows']))(s) if o.name!='resnets' else 'Rows are above, under the decoupled protocol.'
         where = f" On {device(s)}, torch {s['versions']['torch']}, {s['seconds']:.0f} s{'' if s.get('done') else ', not finished'}." if s and 'versions' in s else ''
-        res.append(f'**{o.name}**: {o.tells[0].lower()+o.tells[1:]}.{where}\n\n{given}')
+        res.append(f'**{o.name}**. {o.tells}.{where}\n\n{given}')
     return '\n\n'.join(res)
 
 text = f"""# Measurements
