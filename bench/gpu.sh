@@ -5,8 +5,8 @@
 #   bash bench/gpu.sh pieces FOLDER ...     Parquet folders in pieces of at most PIECE MB (54), .gpu/data-1, .gpu/data-2, ...
 #   bash bench/gpu.sh install               there: installs the wheels
 #   bash bench/gpu.sh put TO                there: moves the pieces that were carried to the folder TO, each into the folder it came from
-#   bash bench/gpu.sh back RUNS TO          there: gpu.json and what a later go needs, in at most 7 parts of 15 MB
-#   bash bench/gpu.sh forth FROM RUNS       there, later: the folder RUNS from these parts
+#   bash bench/gpu.sh back RUNS TO          there: gpu.json and small checkpoints, in parts of 15 MB
+#   bash bench/gpu.sh forth FROM RUNS       there, later: the folder RUNS from these parts, without experts
 set -euo pipefail
 cd "$(dirname "$0")/.."
 wheels=(fastcore==1.14.5 fastai==2.8.7 fastprogress==1.0.3 fasttransform==0.0.2 fastdownload==0.0.8 plum-dispatch==2.9.0 beartype==0.23.1 charset-normalizer)
@@ -32,8 +32,9 @@ put)
     find "$2" -name '*.parquet' | sort ;;
 back)
     mkdir -p "$3"; cp "$2/gpu.json" "$3"
-    (cd "$2" && find . -type f -size -8M ! -path './experts_*' | sort | tar czf - -T -) | head -c 100000000 | split -b 15000000 -d - "$3/runs.tar.gz." ;;
+    (cd "$2" && find . -type f -size -8M ! -path './experts_*' | sort | tar czf - -T -) | split -b 15000000 -d - "$3/runs.tar.gz." ;;
 forth)
-    mkdir -p "$3"; cat "$2"/runs.tar.gz.* | tar xzf - -C "$3" ;;
+    mkdir -p "$3"; cat "$2"/runs.tar.gz.* | tar xzf - -C "$3"
+    rm -f "$3"/steps/*_experts.json ;; # experts are recorded again
 *) sed -n '2,10p' "$0"; exit 1 ;;
 esac

@@ -359,7 +359,7 @@ Recorded before the matched random images of DATM and EDF got the labels of the 
     bash bench/gpu.sh put DATA                     # there, for each piece that was carried: copies it to the folder DATA
     bash bench/gpu.sh install && export PYTHONPATH=$PWD/.gpu/site:$PWD
     python bench/gpu.py --minutes 9 --runs RUNS --cifar10 DATA/cifar10 --imagenette DATA/imagenette128 --edf CHECKOUT
-    bash bench/gpu.sh back RUNS OUT                # results, and checkpoints without experts, in at most 8 files
+    bash bench/gpu.sh back RUNS OUT                # results, and checkpoints without experts, in parts of 15 MB
 
 `RUNS/gpu.json` has all results: copy it to `bench/results/gpu.json` and run `python bench/report.py`. The lossless CIFAR-10 of 106 MB goes in two or three pieces; with one piece of training images and the test images everything runs as well, and results say how many images there were. `--plan_only` lists what a go would do, `--only` names steps, `--tiny` rehearses everything on the CPU. A step without its data or its checkout is left out, and one that has died twice is not tried again: delete its file in RUNS/steps to try again. Students' accuracies on CIFAR-10 with one image a class and those of the decoupled protocol stand in the tables above, beside the CPU's.
 
