@@ -3,6 +3,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from edf_nrr.basics import markdown_table as table, mean_ci, plus_minus, read_json, results_table
 from edf_nrr.report import Comparison
+from gpu import QUEUE
 
 here = Path(__file__).parent
 def pm(v): return plus_minus(tuple(v))
@@ -207,30 +208,93 @@ def percent(values):
     "Mean and interval in percent, or the only value"
     return pm(mean_ci(values)) if len(values)>1 else f'{100*values[0]:.1f}'
 
-def stated(o): return '' if o['published'] is None else f"{100*o['published']:.1f}"
+def stated(o): return '' if o.get('published') is None else f"{100*o['published']:.1f}"
 
 def no_rows(name):
     file = here/'results'/f'{name}.json'
     return not (file.exists() and read_json(file)['rows'])
 
+def gpu_steps():
+    "What bench/gpu.py has given, by step"
+    file = here/'results'/'gpu.json'
+    return read_json(file)['steps'] if file.exists() else {}
+
+def device(step): return step['versions'].get('gpu', f"{step['versions']['cores']} CPU cores")
+
+def gpu_rows(name):
+    "Rows of a table that were measured on a GPU, with its name"
+    return [dict(r, on=device(s)) for s in gpu_steps().values() for r in s.get('rows', []) if r.get('table')==name]
+
+def with_gpu(name, at):
+    "Rows of a results file, and those of its table that a GPU has given"
+    own = [] if no_rows(name) else [dict(r, on=f"{r0['versions']['cores']} CPU cores") for r0 in [read_json(here/'results'/f'{name}.json')] for r in r0['rows']]
+    return own+gpu_rows(at)
+
 def published():
     "Accuracy over iterations of each method"
-    if no_rows('cifar10_published'): return 'Not measured yet.'
+    found = with_gpu('cifar10_published', 'cifar10_ipc1')
+    if not found: return 'Not measured yet.'
+    rows = [[o['method'], o['iteration'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o), o['on']] for o in found]
+    text = table(['method', 'iteration', 'labels', 'accuracy, %', 'students', 'published, %', 'on'], rows, 'lrlrrrl')
+    if no_rows('cifar10_published'): return text
     r = read_json(here/'results/cifar10_published.json')
-    rows = [[o['method'], o['iteration'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o)] for o in r['rows']]
     experts = '; '.join(f"{k} {100*v['accuracy'][0][-1]:.1f} % after {v['epochs'][-1]} epochs" for k,v in r['experts'].items() if v) or 'not recorded yet'
     took = '; '.join(f"{k} {v['seconds_an_iteration']} s" for k,v in r['matching'].items()) or 'none yet'
-    head = ['method', 'iteration', 'labels', 'accuracy, %', 'students', 'published, %']
-    return table(head, rows) + f"\n\n`{r['command']}`: {r['seconds']:.0f} s so far, experts aside; an expert: {experts}; an iteration: {took}; one set a method, 95 % intervals over students; {on(r)}."
+    return text + f"\n\n`{r['command']}`: {r['seconds']:.0f} s so far, experts aside; an expert: {experts}; an iteration: {took}; one set a method, 95 % intervals over students; {on(r)}."
 
 def resnet():
     "Sets under each kind of label"
-    if no_rows('resnet_cifar10'): return 'Not measured yet.'
-    r = read_json(here/'results/resnet_cifar10.json')
+    found = with_gpu('resnet_cifar10', 'resnet_cifar10')
+    if not found: return 'Not measured yet.'
     def mean(v): return f'{sum(v)/len(v):.0f}'
-    rows = [[o['method'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o), mean(o['set_seconds']), mean(o['student_seconds'])] for o in r['rows']]
-    head = ['method', 'labels', 'accuracy, %', 'sets', 'published, %', 'seconds a set', 'seconds a student']
-    return table(head, rows) + f"\n\n`{r['command']}`: teacher {100*r['rows'][0]['teacher']:.1f} %, every seed a set and a student of its own, 95 % intervals; {on(r)}."
+    rows = [[o['method'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o), mean(o['set_seconds']), mean(o['student_seconds']), o['on']] for o in found]
+    text = table(['method', 'labels', 'accuracy, %', 'sets', 'published, %', 'seconds a set', 'seconds a student', 'on'], rows, 'llrrrrrl')
+    if no_rows('resnet_cifar10'): return text
+    r = read_json(here/'results/resnet_cifar10.json')
+    return text + f"\n\n`{r['command']}`: teacher {100*r['rows'][0]['teacher']:.1f} %, every seed a set and a student of its own, 95 % intervals; {on(r)}."
+
+def timed_forms(rows, per, unit):
+    "Rows of `gpu_steps.timed_form`, times to the first of its group"
+    lines,first = [],{}
+    for o in rows:
+        if 'why' in o or 'loss' in str(o.get('float32')): continue
+        if 'seconds_a_step' not in o: lines.append([o['name'], '', '', '', '', o.get('error', '')]); continue
+        base = first.setdefault(o.get('ipc'), o[per])
+        lines.append([o['name'], f'{1000*o[per]:.2f}', f'{o[per]/base:.2f}', f"{o['gb']:.2f}", '' if o['error'] is None else f"{o['error']:.0e}", ''])
+    return table(['form', unit, 'to the first', 'GB', 'error', 'did not run'], lines, 'lrrrrl')
+
+def expert_rates(rows):
+    "Experts an hour by form"
+    def share(o): return f"{max(o['share_of_limit'].values()):.0%}" if o['share_of_limit'] else ''
+    lines = [[o['name'], f"{o['experts_an_hour']:.0f}", f"{o['ms_a_step']:.2f}", share(o), f"{o['gb']:.2f}", ''] if 'ms_a_step' in o else [o['name'], '', '', '', '', o['error']] for o in rows]
+    return table(['steps and form', 'experts an hour', 'ms a step and expert', 'of the limit', 'GB', 'did not run'], lines, 'lrrrrl')
+
+def curves(rows):
+    "Accuracy by method and iteration"
+    return table(['method', 'iteration', 'labels', 'accuracy, %', 'students', 'published, %', 'seconds an iteration'],
+                 [[o['method'], o['iteration'], o['labels'], percent(o['accuracy']), len(o['accuracy']), stated(o), f"{o['seconds_an_iteration']:.2f}" if 'seconds_an_iteration' in o else ''] for o in rows], 'lrlrrrr')
+
+def recorded(step): return f"{step['experts']} experts, {step['seconds_each']:.0f} s each, {step['n_train']:,} training images; the first: " + ', '.join(f'{100*a:.1f} % after {e} epochs' for e,a in zip(step['epochs'], step['accuracy']))
+
+def failures(rows):
+    "What ran, and what did not"
+    bad = [f"{o['name']}: {o.get('error') or o['failed']}" for o in rows if o.get('error') or o.get('failed')]
+    return f'{len(rows)-len(bad)} of {len(rows)} run.' + ''.join(f'\n- {o}' for o in bad)
+
+GPU_SHOWN = {'smoke': lambda s: failures(s['rows']), 'matching': lambda s: timed_forms(s['rows'], 'seconds_a_step', 'ms a step'), 'release': lambda s: timed_forms(s['rows'], 'seconds_a_step', 'ms a step'),
+             'cifar_experts': recorded, 'nette_experts': recorded, 'experts': lambda s: expert_rates(s['rows'])}
+
+def gpu():
+    "What each step of bench/gpu.py tells, and what it has given"
+    found,res = gpu_steps(),[]
+    for o in QUEUE:
+        s = found.get(o.name)
+        if s is None: given = 'Not measured yet.'
+        elif 'rows' not in s and 'experts' not in s: given = f"It died: `{s.get('error', '')[-200:]}`"
+        else: given = GPU_SHOWN.get(o.name, lambda s: curves(s['rows']))(s) if o.name!='resnets' else 'Rows are above, under the decoupled protocol.'
+        where = f" On {device(s)}, torch {s['versions']['torch']}, {s['seconds']:.0f} s{'' if s.get('done') else ', not finished'}." if s and 'versions' in s else ''
+        res.append(f'**{o.name}**. {o.tells}.{where}\n\n{given}')
+    return '\n\n'.join(res)
 
 text = f"""# Measurements
 
@@ -285,6 +349,21 @@ Recorded before the matched random images of DATM and EDF got the labels of the 
 ## How it grows
 
 {growth()}
+
+## On one GPU
+
+`bench/gpu.py` is a queue of measurements for half an hour of one GPU, most telling first. Every step is a process of its own, keeps what it has found as soon as it is there, and goes on at the next call. On a machine with torch, torchvision, matplotlib, pandas, scipy, scikit-learn, pyarrow, psutil and safetensors, but no network:
+
+    bash bench/gpu.sh fetch                        # before, where there is a network: 2 MB of wheels
+    bash bench/gpu.sh pieces CIFAR10 IMAGENETTE    # data in pieces that can be carried, 54 MB at most
+    bash bench/gpu.sh put DATA                     # there, for each piece that was carried: copies it to the folder DATA
+    bash bench/gpu.sh install && export PYTHONPATH=$PWD/.gpu/site:$PWD
+    python bench/gpu.py --minutes 9 --runs RUNS --cifar10 DATA/cifar10 --imagenette DATA/imagenette128 --edf CHECKOUT
+    bash bench/gpu.sh back RUNS OUT                # results, and checkpoints without experts, in parts of 15 MB
+
+`RUNS/gpu.json` has all results: copy it to `bench/results/gpu.json` and run `python bench/report.py`. The lossless CIFAR-10 of 106 MB goes in two or three pieces; with one piece of training images and the test images everything runs as well, and results say how many images there were. `--plan_only` lists what a go would do, `--only` names steps, `--tiny` rehearses everything on the CPU. A step without its data or its checkout is left out, and one that has died twice is not tried again: delete its file in RUNS/steps to try again. Students' accuracies on CIFAR-10 with one image a class and those of the decoupled protocol stand in the tables above, beside the CPU's.
+
+{gpu()}
 
 ## Students in one program (vmap) against one after another, seconds as a ratio
 

@@ -53,9 +53,10 @@ def mixed_views(
     "The views of some images in an epoch. An image has the same view whatever others it is asked with"
     idx,dev = torch.as_tensor(idx).cpu(),syn.images.device
     mix = views.mix(epoch, idx, len(syn))
-    def one(i): return views.apply(syn.images[i.to(dev)], views.draw(epoch, i))
-    own = syn.labels[torch.stack([idx, mix.partner], 1).to(dev)]
-    return Mixed(cutmix_apply(one(idx), mix.to(dev), one(mix.partner)), own, mix.lam.to(dev))
+    def there(t): return t.to(dev, non_blocking=True)
+    def one(i): return views.apply(syn.images[there(i)], views.draw(epoch, i))
+    own,mixed = syn.labels[there(torch.stack([idx, mix.partner], 1))],mix.to(dev)
+    return Mixed(cutmix_apply(one(idx), mixed, one(mix.partner)), own, mixed.lam)
 
 # %% ../nbs/22_dbr.ipynb #36b751b6
 def distances(
@@ -399,7 +400,7 @@ def check_epoch(self:Labels,
         if c is not None and not 0<=c.min()<=c.max()<len(self.names): raise ValueError('a class is unknown')
     self.intact.add(epoch)
 
-# %% ../nbs/22_dbr.ipynb #09aa2a24
+# %% ../nbs/22_dbr.ipynb #a22ef137
 @patch
 def packed(self:Labels,
     epoch:int, # From 0
@@ -409,8 +410,9 @@ def packed(self:Labels,
     "What is stored of some views"
     self.check_epoch(epoch)
     idx,dev = torch.as_tensor(idx).to(self.d.device),mixed.x.device
-    c = None if self.classes is None else self.classes[epoch,idx].to(dev).long()
-    return self.d[epoch,idx].to(dev),c
+    def there(t): return t.to(dev, non_blocking=dev.type=='cuda')
+    c = None if self.classes is None else there(self.classes[epoch,idx]).long()
+    return there(self.d[epoch,idx]),c
 
 # %% ../nbs/22_dbr.ipynb #33475b90
 @patch

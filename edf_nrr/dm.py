@@ -43,7 +43,7 @@ def untrained(
 ): # On the data's device, without gradients, in eval mode but for BatchNorm
     "A network as its initialisation leaves it"
     net = create_model(arch, data.n_classes, data.size, data.channels, seed=seed)
-    net = net.to(data.device).requires_grad_(False).eval()
+    net = net.to(data.device, non_blocking=True).requires_grad_(False).eval()
     for m in net.modules():
         if isinstance(m, _BatchNorm): m.train()
     return net

@@ -244,7 +244,7 @@ def draw_steps(self:MatchingRun)->tuple: # Index tensors and views, on the data'
     batches = draw_batches(len(images), cfg.batch_syn, cfg.syn_steps, g)
     g,dsa,size = rng(cfg.seed, 'views', self.it),cfg.augment,images.shape[-1]
     views = [dsa.draw(len(b), size, g).to(device) if dsa else None for b in batches]
-    return [b.to(device) for b in batches],views
+    return [b.to(device, non_blocking=True) for b in batches],views
 
 # %% ../nbs/14_edf.ipynb #fe25e3c6
 @patch

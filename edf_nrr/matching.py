@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['soft_cross_entropy', 'forward_fn', 'draw_batches', 'matching_loss', 'inner_step', 'augmented', 'label_probs',
            'unrolled_gradient', 'step_graph', 'EagerStep', 'InnerSteps', 'steps_out', 'steps_back', 'adjoint_gradient',
-           'saved_bytes', 'graph_bytes', 'graphs_that_fit', 'PlainNorm', 'plain_norms', 'CompiledStep', 'no_compiler']
+           'saved_bytes', 'graph_bytes', 'graphs_that_fit', 'PlainNorm', 'plain_norms', 'compiled', 'CompiledStep',
+           'no_compiler']
 
 # %% ../nbs/11_matching.ipynb #a7acd488
-import copy
+import copy,inspect
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
@@ -326,6 +327,14 @@ def plain_norms(
         if isinstance(m, nn.GroupNorm): net.set_submodule(name, PlainNorm(m))
     return net
 
+# %% ../nbs/11_matching.ipynb #37417e13
+def compiled(
+    f # Function of tensors
+): # The function, compiled when it is called
+    "Compile for fixed shapes, apart from other functions with the same code where torch can do that"
+    can = 'isolate_recompiles' in inspect.signature(torch.compile).parameters
+    return torch.compile(f, dynamic=False, fullgraph=True, **dict(isolate_recompiles=True) if can else {})
+
 # %% ../nbs/11_matching.ipynb #9607febe
 class CompiledStep:
     "A step of the adjoint as two compiled functions, compiled once for each shape of batch"
@@ -335,7 +344,6 @@ class CompiledStep:
         self.forward,plain = forward_fn(net),forward_fn(plain_norms(net))
         def loss(theta, x, probs): return soft_cross_entropy(plain(theta, x), probs)
         def along(theta, x, probs, v): return (grad(loss)(theta, x, probs)*v).sum()
-        def compiled(f): return torch.compile(f, dynamic=False, fullgraph=True, isolate_recompiles=True)
         self.gradient = compiled(grad(loss))
         self.second = compiled(grad_and_value(along, argnums=(0, 1, 2)))
 

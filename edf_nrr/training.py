@@ -294,8 +294,8 @@ def student_batches(
 ): # Iterator of images (B,C,H,W) and targets (B,K)
     "The distilled images of one epoch in random order, augmented"
     n = len(syn)
-    order = torch.randperm(n, generator=rng(seed, 'student', 'order', epoch)).to(syn.images.device)
-    views = rng(seed, 'student', 'view', epoch)
+    order = torch.randperm(n, generator=rng(seed, 'student', 'order', epoch))
+    order,views = order.to(syn.images.device, non_blocking=True),rng(seed, 'student', 'view', epoch)
     for idx in order.split(min(recipe.batch_size, n)):
         x = syn.images[idx]
         if recipe.augment: x = recipe.augment(x, views)

@@ -127,7 +127,7 @@ def expert_step(
         grads = velocity
     torch._foreach_add_(params, grads, alpha=-cfg.lr)
 
-# %% ../nbs/10_trajectory.ipynb #2b982704
+# %% ../nbs/10_trajectory.ipynb #36985e2c
 def expert_epoch(
     forward, # From `expert_forward`
     params:list, # Parameters, changed in place
@@ -139,7 +139,7 @@ def expert_epoch(
 ):
     "One pass over the real data"
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
-    order = torch.randperm(len(y), generator=g).to(y.device)
+    order = torch.randperm(len(y), generator=g).to(y.device, non_blocking=True)
     views = rng(cfg.seed, 'expert', expert, 'view', epoch)
     with layer_draws(seed_of(cfg.seed, 'expert', expert, 'layers', epoch), data.device):
         for idx in order.split(cfg.batch_size):
