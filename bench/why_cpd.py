@@ -57,7 +57,7 @@ def at_iteration(job):
 def watched(path, runs, seed):
     "One distillation by DATM, looked at on the way"
     def measured():
-        t0,data = time.time(),split(path, runs)[0].take(6000)
+        t0,data = time.time(),split(path, runs)[0].take(600)
         job = MatchingRun(data, record_experts(data, runs/'experts', EXPERTS, show=False), changed(CFG, seed=seed))
         job.open()
         found,before,turns = [],None,[]

@@ -143,24 +143,24 @@ def looked_at(path, runs, name, seed):
 
 def jobs(path, runs, seeds):
     "All jobs, the most telling first"
-    def each(names, **how):
-        for s in range(seeds):
+    def each(names, these=range(seeds), **how):
+        for s in these:
             for n in names: yield f'{n} {s} {how}',partial(student, path, runs, n, s, **how)
-    pair = ['random real', 'ce-refine']
     def transplants(these):
         for s in these:
             yield f'labels of refined {s}',partial(student, path, runs, 'random real', s, of='ce-refine')
             yield f'images refined {s}',partial(student, path, runs, 'ce-refine', s, of='random real')
+    pair,controls = ['random real', 'ce-refine'],['wrong class', "another image's change"]
     yield from each(pair)
     yield from transplants(range(3))
-    for n in pair: yield f'{n} images',partial(looked_at, path, runs, n, 0)
+    yield from each(controls, range(3))
+    for n in pair+controls: yield f'{n} images',partial(looked_at, path, runs, n, 0)
     yield from each(pair, labels='one-hot')
-    yield from each(['wrong class', "another image's change"])
-    for n in ('wrong class', "another image's change"): yield f'{n} images',partial(looked_at, path, runs, n, 0)
     yield from each(pair, arch='convnet_d2_w32')
+    yield from each(['paper', 'whole image, no views', 'mask, views'], range(3))
     yield from each(pair, labels='compact')
     for arch in ('resnet8', 'vit_small'): yield from each(pair, arch=arch)
     yield from transplants(range(3, seeds))
-    yield from each(['paper', 'whole image, no views', 'mask, views'])
+    yield from each(controls, range(3, seeds))
     yield from each(['cidd high + random real', 'cidd high + ce-refine', 'cidd low + random real', 'cidd low + ce-refine'])
     yield from each(pair, arch=TEACHER)
