@@ -13,7 +13,7 @@ dae         cluttered digits, one image a class: DAE, mirrored DAE (background e
 nrr         cluttered digits: gradients of cross-entropy and BatchNorm loss over iterations, Adam and plain descent, and weights relative to both norms
 confidence  cluttered digits: low, medium and high confidence by teacher and images a class
 """
-import sys,time
+import time
 from itertools import islice
 from pathlib import Path
 import torch
@@ -50,7 +50,7 @@ def main(
     torch.set_num_threads(1)
     t0 = time.time()
     for part,_,n in (o.partition('/') for o in only.split(',')):
-        done,command = [],' '.join(['python bench/why.py PATH', *sys.argv[2:]])
+        done,command = [],f'python bench/why.py PATH --only {part}'
         for name,job in islice(PARTS[part](path, Path(runs)/part, seeds), int(n) if n else None):
             done.append(job())
             merged(out, part, done, dict(command=command, settings=SETTINGS[part]))

@@ -1,6 +1,7 @@
 "Parts `nrr` and `confidence` of bench/why.py: two gradients under two optimisers, and which confidence to choose, on cluttered digits"
 import time
 from functools import lru_cache,partial
+from itertools import product
 import torch, torch.nn.functional as F
 from keep import kept, kept_teacher
 from edf_nrr.basics import changed
@@ -64,7 +65,7 @@ def run(runs, start, arm, seed):
         return dict(method=arm, start=start, ipc=10, arch=ARCH, labels='soft', seed=seed, teacher=teacher.accuracy, accuracy=student(syn, teacher, seed), seconds=time.time()-t0) | more
     return kept(runs, ['nrr', start, arm, ARMS[arm], SETTINGS, seed], measured)
 
-def row(r): return {k: v for k,v in r.items() if k not in ('norms', 'moved')}
+def result(*args): return {k: v for k,v in run(*args).items() if k not in ('norms', 'moved')}
 
 def curves(runs, start, arm):
     "Norms and movement of the first seed"
@@ -72,11 +73,12 @@ def curves(runs, start, arm):
     return dict(method=arm, start=start, seed=0, seconds=0., **{k: r[k] for k in ('norms', 'moved') if k in r})
 
 def jobs(path, runs, seeds):
-    def result(*args): return row(run(runs, *args))
-    for s in range(seeds):
-        for start,arms in (('low', ARMS), ('random', list(ARMS)[:3])):
-            for a in arms:
-                yield f'{start}, {a} {s}',partial(result, start, a, s)
+    first = [('low', a) for a in ('untouched', 'Adam, alpha .01', 'Adam, alpha 0', 'descent, eta 1000')]+[('random', a) for a in ('untouched', 'Adam, alpha .01')]
+    rest = [o for o in product(('low', 'random'), ARMS) if o not in first]
+    for these,cases in ((range(3), first), (range(3), rest), (range(3, seeds), first+rest)):
+        for s in these:
+            for start,a in cases:
+                yield f'{start}, {a} {s}',partial(result, runs, start, a, s)
                 if s==0: yield f'{start}, {a}, curves',partial(curves, runs, start, a)
 
 def chosen(runs, select, epochs, ipc, seed):

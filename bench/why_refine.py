@@ -5,7 +5,7 @@ import torch, torch.nn.functional as F
 from torch import nn
 from keep import kept, kept_teacher
 from edf_nrr.augment import DSA
-from edf_nrr.basics import load_tensors, save_tensors
+from edf_nrr.basics import load_tensors, rng, save_tensors
 from edf_nrr.cidd import initialise
 from edf_nrr.codes import LABEL_PRESETS
 from edf_nrr.core import Distilled
@@ -87,6 +87,9 @@ def make(path, runs, name, seed):
     if name=="another image's change":
         change = set_of(path, runs, 'ce-refine', seed).images-real.images
         return like(real, real.images+change.roll(IPC+1, 0))
+    if name=='noise':
+        change = set_of(path, runs, 'ce-refine', seed).images-real.images
+        return like(real, real.images+change.std()*torch.randn(change.shape, generator=rng(seed, 'noise')))
     return real if REFINED[how] is None else refined(real, teacher, seed, REFINED[how])
 
 def set_of(path, runs, name, seed):
@@ -137,7 +140,7 @@ def looked_at(path, runs, name, seed):
         t0,syn,start = time.time(),set_of(path, runs, name, seed),set_of(path, runs, 'random real', seed)
         change = syn.pixels()-start.pixels()
         about = dict(rms_change=change.square().mean().sqrt().item(), high_frequencies=spectrum(syn.pixels()), high_frequencies_of_change=spectrum(change))
-        nets = dict(teacher=teacher_of(path, runs), other=teacher_of(path, runs, OTHER, 6))
+        nets = dict(teacher=teacher_of(path, runs), other=teacher_of(path, runs, OTHER, 3))
         return dict(method=name, seed=seed) | about | {k: answers(n, syn, seed) for k,n in nets.items()} | dict(other_accuracy=nets['other'].accuracy, seconds=time.time()-t0)
     return kept(runs, ['images', name, seed], measured)
 
@@ -154,7 +157,8 @@ def jobs(path, runs, seeds):
     yield from each(pair)
     yield from transplants(range(3))
     yield from each(controls, range(3))
-    for n in pair+controls: yield f'{n} images',partial(looked_at, path, runs, n, 0)
+    yield from each(['noise'], range(3))
+    for n in [*pair, *controls, 'noise']: yield f'{n} images',partial(looked_at, path, runs, n, 0)
     yield from each(pair, labels='one-hot')
     yield from each(pair, arch='convnet_d2_w32')
     yield from each(['paper', 'whole image, no views', 'mask, views'], range(3))
