@@ -59,7 +59,7 @@ def watched(path, runs, seed):
     def measured():
         t0,data = time.time(),split(path, runs)[0].take(600)
         job = MatchingRun(data, record_experts(data, runs/'experts', EXPERTS, show=False), changed(CFG, seed=seed))
-        job.open()
+        job.start()
         found,before,turns = [],None,[]
         while True:
             if job.it in AT:

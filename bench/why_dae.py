@@ -55,7 +55,7 @@ def run(runs, arm, seed):
         t0,(data,experts) = time.time(),world(runs)
         keep = cpd(float(arm.split()[1])) if arm.startswith('cpd') else None
         job = EvenSteps(data, experts, changed(CFG, seed=seed), keep=keep, weigh=weigher(arm, data, experts, seed))
-        job.open()
+        job.start()
         while job.it<CFG.iterations: job.step()
         acc = evaluate(job.result(), data, experts.arch, [2*seed, 2*seed+1], RECIPE).last
         return dict(method=arm, ipc=CFG.ipc, arch=experts.arch, labels='soft', seed=seed, accuracy=sum(acc)/2, loss=sum(o['loss'] for o in job.history[-20:])/20, seconds=time.time()-t0)

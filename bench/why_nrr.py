@@ -91,6 +91,6 @@ def chosen(runs, select, epochs, ipc, seed):
 
 def confidence(path, runs, seeds):
     for s in range(seeds):
-        for epochs in (20, 2):
+        for epochs in (20, 5):
             for ipc in (1, 10):
                 for select in ('random', 'low', 'medium', 'high'): yield f'{select}, {epochs} epochs, {ipc} {s}',partial(chosen, runs, select, epochs, ipc, s)
