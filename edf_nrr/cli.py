@@ -131,7 +131,7 @@ def shared_for(
 @command
 def dd_distill(
     data:str='cluttered_digits', # Data set, see `load_data`. The one that experts or teacher know
-    method:str='edf', # edf, datm, mtt, dm, nrr-dd, rded, sre2l, herding, k-centre, datm+cpd, datm+dae, or one of a plugin
+    method:str='edf', # edf, datm, mtt, dm, nrr-dd, ce-refine, rded, sre2l, herding, k-centre, datm+cpd, datm+dae, or one of a plugin
     path:str='', # Folder of the run, default runs/METHOD. One that was stopped goes on
     ipc:int=10, # Images per class
     seed:int=0, # Fixes everything that is random
