@@ -14,7 +14,10 @@ from pathlib import Path
 from fastcore.script import call_parse
 
 # %% ../nbs/40_cli.ipynb #c86ea8af
-def terminated(number, frame):
+def terminated(
+    number:int, # Of the signal
+    frame # Where it came, not used
+):
     "What SIGTERM does where nothing is in the middle of a run: as Ctrl-C, with an exit status of its own"
     from edf_nrr.run import Stopped
     raise Stopped(number, '')
@@ -95,9 +98,10 @@ def dd_experts(
     "Record expert trajectories"
     from edf_nrr.basics import changed
     from edf_nrr.load import load_data
-    from edf_nrr.trajectory import ExpertConfig, expert_accuracy, record_experts
+    from edf_nrr.trajectory import ExpertConfig, check_number, expert_accuracy, record_experts
     cfg = changed(ExpertConfig(), **parse_settings(settings))
     real = load_data(data, root, size, object_fraction, zca=zca, download=download)
+    check_number(path, cfg.n)
     experts = record_experts(real, path, cfg)
     acc = expert_accuracy(experts, real, 0, experts.epochs[-1:])[0]
     print(f'{experts}\ntest accuracy of the first at its last epoch: {acc:.1%}')

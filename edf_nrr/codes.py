@@ -10,6 +10,7 @@ import math
 from typing import NamedTuple
 import torch, torch.nn.functional as F
 from fastcore.basics import patch
+from .basics import check_tensor
 from .core import Distilled
 from .augment import Views
 from .dbr import LabelKind, Target, ask_teacher, bin_kl, index_dtype, label_kind
@@ -179,10 +180,12 @@ def target(self:ComponentLabels, labels, epoch, idx, mixed):
 def check(self:ComponentLabels, labels):
     "Raise an error unless the code fits the classes and the stored bytes"
     (basis,bits),k,C = labels.code,labels.d.shape[2],len(labels.names)
+    check_tensor('basis', basis, dtype=torch.float16)
+    check_tensor('bits', bits, dtype=torch.uint8)
     shape = len(bits)+1,C
     if basis.shape!=shape:
         raise ValueError(f'the code of {len(bits)} components of {C} classes is {shape}, got {tuple(basis.shape)}')
-    if not basis.isfinite().all() or (bits>8).any() or k!=-(-int(bits.sum())//8):
+    if (bits>8).any() or k!=-(-int(bits.sum())//8):
         raise ValueError(f'the code has components of {bits.tolist()} bits, the labels {k} bytes a view: '
                          'the file is damaged')
 

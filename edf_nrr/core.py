@@ -310,8 +310,8 @@ def check(self:Distilled):
 def check_labels(self:Distilled):
     "An error unless labels are class numbers, one an image, and classes have names"
     y,n,k = self.labels,len(self.images),len(self.classes)
-    if y.shape!=(n,) or y.is_floating_point():
-        raise ValueError(f'{n} images need whole labels of shape ({n},), got {y.dtype} {tuple(y.shape)}')
+    if y.shape!=(n,) or y.dtype!=torch.int64:
+        raise ValueError(f'{n} images need int64 labels of shape ({n},), got {y.dtype} {tuple(y.shape)}')
     if n and not (0<=y.min() and y.max()<k):
         raise ValueError(f'labels must be in 0..{k-1} for {k} classes, got {y.min()}..{y.max()}')
     if len(set(map(str, self.classes)))<k: raise ValueError(f'class names must differ, got {self.classes}')

@@ -441,9 +441,9 @@ def resume(self:MatchingRun,
     "Go on from a checkpoint"
     with self.run.checking(): self.check_state(state, meta)
     self.it,self.graphs,self.skipped,self.labels = meta['it'],meta['graphs'],meta['skipped'],state.pop('labels')
-    names = [k for k in state if k.startswith('history.')]
-    rows = zip(*(state.pop(k).tolist() for k in names))
-    self.history = [dict(zip([k.removeprefix('history.') for k in names], row)) for row in rows]
+    names = [k.removeprefix('history.') for k in self.forms(self.it) if k.startswith('history.')]
+    rows = zip(*(state.pop(f'history.{k}').tolist() for k in names))
+    self.history = [dict(zip(names, row)) for row in rows]
     weights = state.pop('weights', None)
     if hasattr(self.weigh, 'weights'): self.weigh.weights = weights
     self.state = state

@@ -6,7 +6,7 @@
 __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam_gradient', 'ExpertConfig', 'expert_forward',
            'loss_gradient', 'expert_step', 'expert_epoch', 'steady_state', 'fingerprint', 'expert_file',
            'store_description', 'store_id', 'ExpertRun', 'Experts', 'epoch_ranges', 'store_differences', 'open_store',
-           'store_bytes', 'store_bill', 'parameters_only', 'record_one', 'record_all', 'record_experts',
+           'store_bytes', 'store_bill', 'parameters_only', 'check_number', 'record_one', 'record_all', 'record_experts',
            'expert_accuracy', 'start_range', 'draw_segment']
 
 # %% ../nbs/10_trajectory.ipynb #77fb41ec
@@ -483,6 +483,15 @@ def parameters_only(
     if any(b.is_floating_point() for b in net.buffers()):
         raise ValueError(f'{name or type(net).__name__} keeps running statistics (BatchNorm), which cannot be '
                          'matched, only parameters can: use an instance-norm network such as "convnet"')
+
+# %% ../nbs/10_trajectory.ipynb #9f618fc1
+def check_number(
+    path, # Folder of a store
+    n:int # Experts that are asked for
+):
+    "An error if a store has more experts than are asked for, which others would read as well"
+    there = len(list(Path(path).glob('expert_[0-9]*.safetensors')))
+    if there>n: raise ValueError(f'{path} has {there} experts, more than n={n}: ask for all, choose another path, or delete some')
 
 # %% ../nbs/10_trajectory.ipynb #76bdd050
 def record_one(

@@ -17,12 +17,18 @@ def of_experts(o):
     params = [[o.params(i, e) for e in o.epochs] for i in range(len(o))]
     return dict(n=len(o), epochs=o.epochs, classes=o.classes, arch=o.arch, shapes=o.shapes, net=o.model(0), params=params)
 
+def of_labels(o):
+    "What `Labels` give to those who use them: each epoch is checked when it is asked for"
+    for e in range(o.epochs): o.check_epoch(e)
+    return {k: v for k,v in vars(o).items() if k not in ('file', 'intact')}
+
 def parts(o):
     "The named parts of an object, or None for one that has none"
     if isinstance(o, dict): return {str(k): v for k,v in o.items()}
     if hasattr(o, '_asdict'): return o._asdict()
     if isinstance(o, (list, tuple)): return dict(enumerate(o))
     if type(o).__name__=='Experts': return of_experts(o)
+    if type(o).__name__=='Labels': return of_labels(o)
     if isinstance(o, torch.nn.Module):
         told = {k: getattr(o, k) for k in ('classes', 'accuracy', 'about', 'space') if hasattr(o, k)}
         return o.state_dict() | told
