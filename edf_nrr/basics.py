@@ -9,10 +9,10 @@ __all__ = ['Seed', 'Whole', 'Count', 'Real', 'NotNegative', 'Positive', 'Fractio
            'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json', 'read_json', 'seal_of', 'sealed',
            'unsealed', 'write_sealed', 'read_sealed', 'tensor_seal', 'save_tensors', 'TensorFile', 'load_tensors',
            'check_tensor', 'check_count', 'Quiet', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row',
-           'write_results', 'markdown_table', 'paired_difference', 'results_table', 'how_measured', 'one_of',
-           'in_interval', 'right_type', 'union_members', 'items_match', 'is_allowed', 'type_words', 'interval_words',
-           'tuple_words', 'what_to_write', 'check_value', 'check_names', 'Settings', 'changed', 'check_call', 'checked',
-           'given', 'class_lines', 'field_comments', 'settings_table']
+           'write_results', 'markdown_table', 'paired_difference', 'how_measured', 'read_results', 'results_table',
+           'one_of', 'in_interval', 'right_type', 'union_members', 'items_match', 'is_allowed', 'type_words',
+           'interval_words', 'tuple_words', 'what_to_write', 'check_value', 'check_names', 'Settings', 'changed',
+           'check_call', 'checked', 'given', 'class_lines', 'field_comments', 'settings_table']
 
 # %% ../nbs/00_basics.ipynb #fc6826fe
 import ctypes,dataclasses,difflib,functools,hashlib,inspect,json,linecache,math,os,platform,re,secrets
@@ -295,10 +295,11 @@ def write_sealed(
 
 # %% ../nbs/00_basics.ipynb #2222da07
 def read_sealed(
-    path # A file of `write_sealed`
+    path, # A file of `write_sealed`
+    what:str='a file of edf_nrr' # What it should be
 )->dict:
     "What `write_sealed` wrote. A `BadFile` if it has changed"
-    with reading(path): return unsealed(read_json(path))
+    with reading(path, what): return unsealed(read_json(path))
 
 # %% ../nbs/00_basics.ipynb #c287c2e0
 def tensor_seal(
@@ -416,12 +417,13 @@ def check_tensor(
     name:str, # For the error
     t, # The tensor, or None if it is missing
     shape=None, # Its shape, -1 where any length will do
-    dtype=None # Its type
+    dtype=None # Its type, or a tuple of types
 ):
     "An error unless `t` is a finite tensor of this shape and type"
     if t is None: raise ValueError(f'{name} is missing')
     form = f'{name} is {t.dtype} {tuple(t.shape)}'
-    if dtype is not None and t.dtype!=dtype: raise ValueError(f'{form}, it has to be {dtype}')
+    types = dtype if isinstance(dtype, tuple) else (dtype,)
+    if dtype is not None and t.dtype not in types: raise ValueError(f'{form}, it has to be {types[0]}')
     fits = shape is None or len(shape)==t.ndim and all(n in (-1, m) for n,m in zip(shape, t.shape))
     if not fits: raise ValueError(f'{form}, its shape has to be {tuple(shape)}')
     if t.is_floating_point() and not t.isfinite().all(): raise ValueError(f'{name} has values that are not finite')
@@ -533,6 +535,28 @@ def paired_difference(
     "Difference of accuracies seed by seed, as text"
     return plus_minus([a-b for a,b in zip(row['accuracy'], other, strict=True)], sign=True)
 
+# %% ../nbs/00_basics.ipynb #6bca2aa9
+def how_measured(
+    r:dict, # Contents of a results file
+    arch:str # Network of the students
+)->str: # One sentence
+    "How to repeat a results file, and on what it ran"
+    v = r['versions']
+    where = v.get('gpu', f"{v['cores']} CPU cores")
+    return (f"`{r['command']}`: {r['seconds']:.0f} s on {where}, torch {v['torch']}; "
+            f"students of {arch}, last epoch, 95 % intervals.")
+
+# %% ../nbs/00_basics.ipynb #feaad43d
+def read_results(
+    path # File of `write_results`
+)->dict: # Its contents
+    "What a results file says. A `BadFile` unless each row says what was measured"
+    r = read_json(path)
+    with reading(path, 'a results file'):
+        for o in r['rows']: check_row(o)
+        how_measured(r, '')
+    return r
+
 # %% ../nbs/00_basics.ipynb #92214fb7
 def results_table(
     path, # File of `write_results`
@@ -541,7 +565,7 @@ def results_table(
 ): # Renders as a table in a notebook
     "The rows of a results file with mean, 95 % interval and number of runs, and how to repeat them"
     from IPython.display import Markdown
-    r = read_json(path)
+    r = read_results(path)
     rows = [o for o in r['rows'] if all(o.get(k)==w for k,w in where.items())]
     if not rows: raise ValueError(f'{path} has no row with {where}')
     ref = {o['method']: o['accuracy'] for o in r['rows']+rows}.get(against)
@@ -553,17 +577,6 @@ def results_table(
         for cells,o in zip(body, rows):
             cells.append('' if o['method']==against else paired_difference(o, ref))
     return Markdown(f'{markdown_table(head, body, align)}\n\n{how_measured(r, rows[0]["arch"])}')
-
-# %% ../nbs/00_basics.ipynb #6bca2aa9
-def how_measured(
-    r:dict, # Contents of a results file
-    arch:str # Network of the students
-)->str: # One sentence
-    "How to repeat a results file, and on what it ran"
-    v = r['versions']
-    where = v.get('gpu', f"{v['cores']} CPU cores")
-    return (f"`{r['command']}`: {r['seconds']:.0f} s on {where}, torch {v['torch']}; "
-            f"students of {arch}, last epoch, 95 % intervals.")
 
 # %% ../nbs/00_basics.ipynb #95ddeca4
 def one_of(

@@ -122,7 +122,7 @@ def input_space(
     one_of('the kind of input space', kind, ['normalize', 'zca'])
     c,d = (shape[0],math.prod(shape)) if shape else (-1,-1)
     forms = dict(mean=(d,), vectors=(d, d), values=(d,), eps=()) if kind=='zca' else dict(mean=(c,), std=(c,))
-    for k,form in forms.items(): check_tensor(f'{k} of the input space', state.get(k), form)
+    for k,form in forms.items(): check_tensor(f'{k} of the input space', state.get(k), form, (torch.float32, torch.float64))
     if kind=='zca': return ZCA(**{**state, 'eps': float(state['eps'])})
     return Normalize(**state)
 
@@ -296,12 +296,13 @@ def check(self:Distilled):
     "An error unless images, labels, logits and learning rate are finite and fit each other"
     self.check_labels()
     x,n,k = self.images,len(self.images),len(self.classes)
-    if x.ndim!=4 or not x.is_floating_point():
-        raise ValueError(f'images must be float (N,C,H,W), got {x.dtype} {tuple(x.shape)}')
+    if x.ndim!=4 or x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f'images must be float (N,C,H,W), of 32 or 64 bits, got {x.dtype} {tuple(x.shape)}')
     check_tensor('images', x)
     if self.logits is not None and self.logits.shape!=(n, k):
         raise ValueError(f'logits must be ({n},{k}), got {tuple(self.logits.shape)}')
-    if self.logits is not None: check_tensor('logits', self.logits)
+    if self.logits is not None: check_tensor('logits', self.logits, dtype=(torch.float32, torch.float64))
+    if not isinstance(self.provenance, dict): raise ValueError(f'provenance must be a dict, got {self.provenance!r}')
     if self.lr is not None and not 0<self.lr<math.inf:
         raise ValueError(f'the learned lr must be positive and finite, got {self.lr}')
 

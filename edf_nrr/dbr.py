@@ -339,6 +339,7 @@ def check_tensors(self:Labels):
     k = kind.width(C, self.d.shape[-1])
     if self.d.ndim!=3 or self.d.shape[2]!=k:
         raise ValueError(f'{self.kind} labels of {C} classes are (epochs,N,{k}), got {tuple(self.d.shape)}')
+    if not len(self.d): raise ValueError('these are labels of no epoch')
     allowed = [kind.dtype] if kind.dtype else ['float32', 'float16', 'uint8']
     one_of(f'the type of {self.kind} labels', str(self.d.dtype).removeprefix('torch.'), allowed)
     for k,needed in (('classes', kind.has_classes), ('code', kind.code is not None)):
@@ -458,6 +459,7 @@ def load(cls:Labels,
     f = TensorFile(path, device)
     m = f.about('labels')
     with reading(path, 'labels'):
+        if not isinstance(m['set_id'], str): raise ValueError(f'set_id is {m["set_id"]!r}')
         t = {k: f.file.get_tensor(k) if k in ('d', 'classes') else f.tensor(k) for k in f.names}
         views = Views(**{k: tuple(o) if isinstance(o, list) else o for k,o in m['views'].items()})
         check_value('labels', 'd_max', m['d_max'], Positive)

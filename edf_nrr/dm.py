@@ -274,9 +274,9 @@ def check_state(self:DMRun,
     "An error unless a checkpoint can be one of this run"
     images,weights = self.state['images'],state.get('weights')
     check_count('it', meta['it'])
-    check_tensor('loss', state['loss'], (meta['it'],))
+    check_tensor('loss', state['loss'], (meta['it'],), torch.float64)
     for k in ('images', 'speed'): check_tensor(k, state.get(k), images.shape, images.dtype)
-    if weights is not None: check_tensor('weights', weights.expand_as(images))
+    if weights is not None: check_tensor('weights', weights.expand_as(images), dtype=images.dtype)
 
 # %% ../nbs/30a_dm.ipynb #95181753
 @patch

@@ -428,7 +428,9 @@ def check_state(self:MatchingRun,
     if differ: raise ValueError(f'it has not the tensors of this run: {differ}')
     for k,form in forms.items():
         seen = k in ('history.accuracy', 'history.loss') # may be no numbers
-        check_tensor(k, state[k].nan_to_num() if seen else state[k], form)
+        kind = torch.int64 if k=='labels' else torch.float64 if '.' in k else torch.float32
+        check_tensor(k, state[k].nan_to_num() if seen else state[k], form, kind)
+    if not state['lr']>0: raise ValueError('the learned learning rate is not positive')
     if not 0<=state['labels'].min()<=state['labels'].max()<self.data.n_classes: raise ValueError('labels are no classes')
     if weights is not None: check_weights(weights, state['images'])
 

@@ -535,6 +535,7 @@ def read_space(
     with _reading(folder/_SPACE):
         state = load_tensors(folder/_SPACE, what='an input space')[0]
         if state_digest(state)!=note['digest']: raise ValueError('it is another space than that of the set')
+        input_space(note['kind'], state)
     return state
 
 # %% ../nbs/07_export.ipynb #5b49d4ae
@@ -587,10 +588,10 @@ def read_parquet(
     file,pq = folder/_ROWS,_arrow().parquet
     with _reading(file):
         t = pq.ParquetFile(file).read()
-        rows,labels = t['image'].to_pylist(),t['label'].to_pylist()
+        images,labels = [o['bytes'] for o in t['image'].to_pylist()],t['label'].to_pylist()
         m = check_description(unsealed(json.loads(t.schema.metadata[b'edf_nrr'])), labels)
         logits = t['logits'].to_pylist() if 'logits' in t.column_names else None
-    images = [read_pixels(o['bytes'], m['shape'], f'{file} row {i}') for i,o in enumerate(rows)]
+    images = [read_pixels(o, m['shape'], f'{file} row {i}') for i,o in enumerate(images)]
     state = read_space(m['norm'], folder)
     with _reading(file): return rebuild_set(m, state, images, labels, logits)
 

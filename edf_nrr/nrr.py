@@ -349,12 +349,12 @@ def check_state(self:Refinement,
 ):
     "An error unless a checkpoint can be one of this run"
     check_count('done', meta['done'], 1, len(self.log))
-    check_tensor('log', state['log'], self.log.shape)
+    check_tensor('log', state['log'], self.log.shape, self.log.dtype)
     group,it = divmod(meta['done'], self.cfg.iterations)
     if not it: return
     form,like = self.images[self.at[group]].shape,self.images
     for k in ('images', 'm', 'v'): check_tensor(k, state[k], form, like.dtype)
-    check_tensor('mask', state['mask'], (form[0], 1, -1, -1))
+    check_tensor('mask', state['mask'], (form[0], 1, -1, -1), like.dtype)
 
 # %% ../nbs/21_nrr.ipynb #fee769b6
 @patch

@@ -11,8 +11,8 @@ import base64,html,io
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
-from .basics import atomic_write, markdown_table, mean_ci, one_of, plus_minus, read_json
-from .basics import write_json
+from .basics import atomic_write, check_row, markdown_table, mean_ci, one_of, plus_minus
+from .basics import read_sealed, reading, write_sealed
 from .core import show_rows
 
 # %% ../nbs/30b_report.ipynb #a9e62bd8
@@ -77,7 +77,7 @@ def save(self:Comparison,
     path # JSON file to write
 ):
     "Write everything but the images"
-    write_json(path, dict(self.about, rows=self.rows))
+    write_sealed(path, dict(self.about, rows=self.rows))
 
 # %% ../nbs/30b_report.ipynb #6a661509
 @patch(cls_method=True)
@@ -85,10 +85,10 @@ def load(cls:Comparison,
     path # File of `Comparison.save`
 )->Comparison:
     "Read what `save` wrote"
-    d = read_json(path)
-    if not isinstance(d, dict) or 'rows' not in d:
-        raise ValueError(f'{path} is not a comparison: it has no rows')
-    return cls(d.pop('rows'), d)
+    d = read_sealed(path, 'a comparison')
+    with reading(path, 'a comparison'):
+        for r in d['rows']: check_row(r)
+        return cls(d.pop('rows'), d)
 
 # %% ../nbs/30b_report.ipynb #cfecf58e
 @patch

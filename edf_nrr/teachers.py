@@ -197,6 +197,7 @@ def read_teacher(
     net.about = about | given(made_with=m.get('made_with'))
     net.space = input_space(m['space'], part('space'))
     if not 0<=net.accuracy<=1: raise ValueError(f'its accuracy is {net.accuracy}')
+    if not isinstance(m.get('made_with', {}), dict): raise ValueError('it does not say what it was made with')
     output_names(net)
     return net.eval()
 

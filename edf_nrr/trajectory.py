@@ -271,12 +271,24 @@ def check(self:ExpertRun):
     raise ValueError(f'expert {self.expert} has non-finite parameters after epoch {self.epoch}: '
                      f'lower lr (now {self.cfg.lr})')
 
+# %% ../nbs/10_trajectory.ipynb #50e457e3
+@patch
+def kept_row(self:ExpertRun,
+    file # Of `keep`
+)->torch.Tensor: # (P,)
+    "The parameters of a kept epoch"
+    t,m = load_tensors(file, what='an epoch of an expert')
+    with reading(file, f'an epoch of this expert (to record it anew, delete {self.part})'):
+        check_tensor('params', t.get('params'), (sum(p.numel() for p in self.params),), store_dtypes[self.cfg.dtype])
+        if m['store']!=self.store: raise ValueError('it was recorded with other settings or data')
+    return t['params']
+
 # %% ../nbs/10_trajectory.ipynb #342826b4
 @patch
 def finish(self:ExpertRun):
     "Make one file of the kept epochs"
     files = [self.part/f'epoch_{e:04d}.safetensors' for e in self.cfg.kept]
-    rows = torch.stack([load_tensors(f, what='an epoch of an expert')[0]['params'] for f in files])
+    rows = torch.stack([self.kept_row(f) for f in files])
     meta = dict(what='an expert', store=self.store, expert=self.expert, epochs=self.cfg.kept)
     save_tensors(self.file, dict(params=rows), meta, rows=['params'])
 

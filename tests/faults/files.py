@@ -35,7 +35,7 @@ def killed(before, command, *args, **settings):
 # ---- distilled sets ----
 class SetFile(FileType):
     at = 'set.safetensors'
-    legal = 'missing logits','meta.lr','meta.provenance={}','meta.provenance=None','meta.provenance.','meta.classes.0','history.'
+    legal = 'missing logits','float64 for images','float64 for logits','float64 for norm','float32 for norm.eps','meta.lr','meta.provenance={}','meta.provenance=None','meta.provenance.','meta.classes.0','history.'
     def make(w, d): w.hard.save(d/'set.safetensors')
     def load(w, d):
         from edf_nrr.core import Distilled
@@ -87,7 +87,7 @@ class labels_components(LabelFile): how = dict(kind='components')
 
 @file_type
 class teacher(FileType):
-    at,legal = 'teacher.safetensors',('meta.accuracy=0.5', 'num_batches_tracked', 'meta.accuracy=None', 'meta.classes.0')
+    at,legal = 'teacher.safetensors',('meta.accuracy=0.5', 'meta.made_with', 'float64 for space', 'num_batches_tracked', 'meta.accuracy=None', 'meta.classes.0')
     def make(w, d):
         from edf_nrr.teachers import save_teacher
         save_teacher(w.teacher, d/'teacher.safetensors')
