@@ -3,7 +3,7 @@ import hashlib,io,json,re
 from pathlib import Path
 import numpy as np, torch
 
-VOLATILE = {'seconds', 'seconds_to_make', 'date', 'digest'} # `digest` is over the others
+VOLATILE = {'seconds', 'seconds_to_make', 'date', 'digest', 'seal'} # `digest` and `seal` are over the others
 LEFTOVER = re.compile(r'\.(tmp|part|new|old)$|(^|/)\.tmp\w+$') # the last: safetensors' own
 
 def short(b): return hashlib.blake2b(b, digest_size=8).hexdigest()
