@@ -73,7 +73,8 @@ def curves(runs, start, arm):
     return dict(method=arm, start=start, seed=0, seconds=0., **{k: r[k] for k in ('norms', 'moved') if k in r})
 
 def jobs(path, runs, seeds):
-    first = [('low', a) for a in ('untouched', 'Adam, alpha .01', 'Adam, alpha 0', 'descent, eta 1000')]+[('random', a) for a in ('untouched', 'Adam, alpha .01')]
+    both = 'untouched', 'Adam, alpha .01', 'descent, eta 1000, balance .1'
+    first = [*product(('low', 'random'), both), ('low', 'Adam, alpha 0'), ('low', 'descent, eta 1000')]
     rest = [o for o in product(('low', 'random'), ARMS) if o not in first]
     for these,cases in ((range(3), first), (range(3), rest), (range(3, seeds), first+rest)):
         for s in these:
