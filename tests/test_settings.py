@@ -164,7 +164,7 @@ def test_some_wrong_settings(world, row, monkeypatch): check(world, row, monkeyp
 
 def test_every_field_of_every_class_is_in_the_table():
     for cls,fields in CLASSES.items():
-        open_ = {Entry: {'make', 'experts'}, Preset: {'experts', 'teacher', 'settings', 'protocol'}}.get(cls, set())
+        open_ = {Entry: {'make', 'experts', 'key'}, Preset: {'experts', 'teacher', 'settings', 'protocol'}}.get(cls, set())
         assert {f.name for f in dataclasses.fields(cls)}-open_==set(fields), cls.__name__
 
 def unlimited(kind):
