@@ -115,7 +115,7 @@ def test_bad_sets_and_teachers_are_refused(data, teacher, tmp_path):
     syn = random_real(data, 1)
     white = data.whiten()
     for message,entries,kw in (('another input space', {'a': random_real(white, 1)}, {}), (r'images of \(1, 16, 16\)', {'a': Distilled(torch.zeros(10, 1, 16, 16), syn.labels, syn.classes, syn.norm)}, {}),
-                               ('seeds different', {'a': syn}, dict(seeds=[1, 1])), ('another input space', {'a': random_real(white, 1)}, dict(data=white, teacher=teacher))):
+                               ('seeds must differ', {'a': syn}, dict(seeds=[1, 1])), ('another input space', {'a': random_real(white, 1)}, dict(data=white, teacher=teacher))):
         with pytest.raises(ValueError, match=message): compare(**{**dict(data=data, entries=entries, arch=ARCH, show=False), **kw})
     def made_elsewhere(seed): return random_real(white, 1, seed)
     with pytest.raises(ValueError, match='late has another input space'): compare(data, {'late': made_elsewhere}, ARCH, ['hard'], 1, 2, P, tmp_path, show=False)

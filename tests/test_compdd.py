@@ -161,7 +161,7 @@ def test_another_normalisation_needs_another_folder(tmp_path, net):
     data = coloured()
     complexity(data, net, path=tmp_path)
     other = ImageData(data.train, data.test, data.classes, Normalize([.2, .3, .4], [.5, .6, .7]))
-    with pytest.raises(ValueError, match='another configuration: images'): complexity(other, net, path=tmp_path)
+    with pytest.raises(ValueError, match='another configuration: data.space'): complexity(other, net, path=tmp_path)
 
 def test_finished_scores_are_not_computed_again(tmp_path, net):
     ref = complexity(coloured(), net, path=tmp_path)

@@ -8,6 +8,7 @@ from edf_nrr.core import Distilled
 from edf_nrr.cpd import cpd
 from edf_nrr.dae import DAE
 from edf_nrr.datasets import cluttered_digits
+from edf_nrr.run import Run
 from edf_nrr.dm import DMConfig, DMRun, class_means, dm, dm_gradient, untrained
 from edf_nrr.core import DistillError
 from edf_nrr.models import create_model
@@ -128,16 +129,17 @@ def test_a_cam_model_of_other_classes_is_refused(data, tmp_path):
 
 def test_not_finite_changes_nothing(data, tmp_path):
     job = DMRun(data, CFG)
-    job.open(tmp_path)
-    job.step()
-    before = job.state['images'].clone()
-    draw = job.drawn
-    def broken():
-        net,*rest = draw()
-        net.features[0].weight[0] = float('nan')
-        return net,*rest
-    job.drawn = broken
-    with pytest.raises(DistillError, match='iteration 1 has loss nan') as e: job.step()
+    with Run(tmp_path, job.identity()) as run:
+        job.open(run)
+        job.step()
+        before = job.state['images'].clone()
+        draw = job.drawn
+        def broken():
+            net,*rest = draw()
+            net.features[0].weight[0] = float('nan')
+            return net,*rest
+        job.drawn = broken
+        with pytest.raises(DistillError, match='iteration 1 has loss nan') as e: job.step()
     assert torch.equal(e.value.last_good.images, before) and torch.equal(job.state['images'], before)
     assert torch.equal(Distilled.load(tmp_path/'distilled.safetensors').images, before)
     a,b = dm(data, CFG, tmp_path, iterations=3, show=False),dm(data, CFG, iterations=3, show=False)

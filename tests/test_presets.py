@@ -113,8 +113,9 @@ def experts_of(cfg, size):
     "What `check_inputs` asks experts, and data, before they are there"
     class Thing: pass
     e,d = Thing(),Thing()
-    d.norm,d.classes,d.size = digits(device='cpu').norm,['a'],size
-    e.meta,e.classes,e.arch,e.row = dict(norm=fingerprint(d.norm)),['a'],cfg.arch,cfg.kept
+    d.norm,d.classes,d.size,d.channels,d.name = digits(device='cpu').norm,['a'],size,1,'data'
+    e.meta = dict(norm=fingerprint(d.norm), classes=['a'], size=size, channels=1)
+    e.classes,e.arch,e.row = ['a'],cfg.arch,cfg.kept
     return d,e
 
 @each
