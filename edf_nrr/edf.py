@@ -445,7 +445,8 @@ def resume(self:MatchingRun,
     self.it,self.graphs,self.skipped,self.labels = meta['it'],meta['graphs'],meta['skipped'],state.pop('labels')
     names = [k.removeprefix('history.') for k in self.forms(self.it) if k.startswith('history.')]
     rows = zip(*(state.pop(f'history.{k}').tolist() for k in names))
-    self.history = [dict(zip(names, row)) for row in rows]
+    whole = 'it', 'expert', 'start', 'skipped'
+    self.history = [{k: int(v) if k in whole else v for k,v in zip(names, row)} for row in rows]
     weights = state.pop('weights', None)
     if hasattr(self.weigh, 'weights'): self.weigh.weights = weights
     self.state = state

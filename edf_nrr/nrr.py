@@ -339,7 +339,9 @@ def identity(self:Refinement)->dict: # JSON
     "What must agree for a run to go on"
     weights = [*self.teacher.parameters(), *self.teacher.buffers()]
     fixed = {k: v for k,v in dataclasses.asdict(self.cfg).items() if k!='save_every'}
-    return fixed | dict(classes=self.syn.classes, images=digest(self.syn.images, self.syn.labels), teacher=digest(*weights))
+    start = {k: self.syn.provenance.get(k) for k in ('method', 'ipc', 'config')}
+    images = digest(self.syn.images, self.syn.labels)
+    return fixed | dict(start=start, classes=self.syn.classes, images=images, teacher=digest(*weights))
 
 # %% ../nbs/21_nrr.ipynb #20b26ea7
 @patch

@@ -321,7 +321,7 @@ def record(self:ExpertRun,
         if stop and not self.done:
             where = f'epoch {self.epoch} of expert {self.expert}'
             raise Stopped(stop.number, f'stopped after {where}, kept in {self.part.parent}: the same call goes on from there')
-    shutil.rmtree(self.part, ignore_errors=True)
+    shutil.rmtree(self.part)
 
 # %% ../nbs/10_trajectory.ipynb #3648f351
 class Experts:

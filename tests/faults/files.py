@@ -177,6 +177,7 @@ class comparison(FileType):
 @file_type
 class results(FileType):
     at,sealed,legal = 'results.json',False,('',)
+    refusals = ('has no row',)
     def make(w, d):
         from edf_nrr.basics import write_results
         row = dict(method='mine', ipc=1, arch='convnet', labels='hard', accuracy=[.5, .625])
