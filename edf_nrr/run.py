@@ -51,11 +51,12 @@ class Busy(ValueError):
 class Lock:
     "The right to write into a folder, which one process has at a time. A context manager"
     def __init__(self,
-        folder # Made when missing
+        folder, # Made when missing
+        name:str='' # Of what in the folder is written, or '': all of it
     ):
         self.folder = Path(folder)
-        self.owner = self.folder/'lock.json'
-        self.lock = filelock.FileLock(self.folder/'.lock', thread_local=False)
+        self.owner = self.folder/f'{name}lock.json'
+        self.lock = filelock.FileLock(self.folder/f'.{name}lock', thread_local=False)
 
 # %% ../nbs/00b_run.ipynb #9b72e644
 @patch

@@ -15,7 +15,7 @@ from torch import nn
 from fastcore.basics import patch
 from .basics import TensorFile, check_count, check_tensor, given, load_tensors
 from .basics import reading, save_tensors
-from .run import difference_text, differences
+from .run import Lock, difference_text, differences
 from .core import Normalize, input_space, same_space
 from .imagenet import imagenet_find
 from .models import create_model, model_builder
@@ -220,7 +220,10 @@ def kept_teacher(
     device='cpu', # Where it goes
 ): # In eval mode, with the four attributes
     "The teacher in a file if it was made like this, a new one if there is no file, or else an error that names what differs"
-    if not Path(path).exists(): save_teacher(make(), path, made)
+    path = Path(path)
+    if not path.exists():
+        with Lock(path.parent, f'{path.stem}.'):
+            if not path.exists(): save_teacher(make(), path, made)
     there = TensorFile(path).meta.get('made') or {}
     differ = differences(there, made)
     if not differ: return load_teacher(path, device)
