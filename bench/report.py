@@ -296,6 +296,14 @@ def gpu():
         res.append(f'**{o.name}**. {o.tells}.{where}\n\n{given}')
     return '\n\n'.join(res)
 
+def faults():
+    "What was attacked, how often, and how often it went wrong"
+    file = here/'results/faults.json'
+    if not file.exists(): return 'Not run yet.'
+    r = read_json(file)
+    rows = [[k, o['tried'], o['failed'], ', '.join(f"{n} {v['tried']}" for n,v in o['by'].items())] for k,o in r['attacks'].items()]
+    return table(['attack', 'times', 'failed', 'on'], rows, 'lrrl')+f"\n\n`{r['command']}`, {r['versions']['cores']} CPU cores, torch {r['versions']['torch']}."
+
 text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
@@ -394,6 +402,12 @@ What students learn from sets that such experts made, DATM with one image a clas
 ## NRR-DD, one choice at a time
 
 {nrr_choices()}
+
+## What it survives
+
+Each command and function that keeps files was killed at every file operation and at random times and called again; each kind of file was damaged; each setting was changed in a folder that held a result; disks were full or refused. A failure is a result with other bits than an undisturbed run's, an old result in silence, an error that does not name the file, a traceback of a command, or a file that is left over.
+
+{faults()}
 
 ## Sets under each kind of label
 

@@ -27,7 +27,10 @@ def tally(request):
 
 def pytest_runtest_teardown(item):
     file = item.config.getoption('--faults-json')
-    if file: Path(file).write_text(json.dumps(item.config.stash['faults tally'].as_json(), indent=1)+'\n')
+    if not file: return
+    from edf_nrr.basics import versions
+    about = dict(command='python -m pytest -m faults --faults-json FILE', versions=versions())
+    Path(file).write_text(json.dumps(about | dict(attacks=item.config.stash['faults tally'].as_json()), indent=1)+'\n')
 
 def pytest_terminal_summary(terminalreporter, config):
     tally = config.stash['faults tally']

@@ -157,7 +157,14 @@ def test_the_table_is_large(): assert len(ROWS)>=250 and {c.__name__ for c in CL
 
 @pytest.mark.faults
 @pytest.mark.parametrize('row', ROWS, ids=of)
-def test_every_wrong_setting(world, row, monkeypatch): check(world, row, monkeypatch)
+def test_every_wrong_setting(world, row, monkeypatch, tally, request):
+    if not request.config.stash['faults whole']: pytest.skip('only with all of the attack')
+    score = tally.of('wrong settings', of(row).partition('.')[0].partition('-')[0])
+    try: check(world, row, monkeypatch)
+    except AssertionError as e:
+        score.add([('not refused as it should be', str(e))], of(row))
+        raise
+    score.add([])
 
 @pytest.mark.parametrize('row', ROWS[::11], ids=of)
 def test_some_wrong_settings(world, row, monkeypatch): check(world, row, monkeypatch)
