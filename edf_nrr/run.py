@@ -113,8 +113,9 @@ def stoppable():
     if _request is not None or not main:
         yield _request if main else StopRequest()
         return
-    _request,numbers = StopRequest(),(signal.SIGINT, signal.SIGTERM)
-    old = {n: signal.signal(n, _request.note) for n in numbers}
+    _request = StopRequest()
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n)!=signal.SIG_IGN]
+    old = {n: signal.signal(n, _request.note) for n in heard}
     try:
         yield _request
         if _request: raise Stopped(_request.number)
