@@ -550,8 +550,8 @@ def killed_after(
 ):
     "Within the block, `Run.save` raises `Killed` once it has written `n` checkpoints"
     save,done = Run.save,[]
-    def killing(self, *args):
-        save(self, *args)
+    def killing(self, *args, **results):
+        save(self, *args, **results)
         done.append(1)
         if len(done)>=n: raise Killed
     Run.save = killing
