@@ -409,6 +409,8 @@ Each command and function that keeps files was killed at every file operation an
 
 {faults()}
 
+What counts as failed of two at once: the second command got through between two short locks of the first, with the same files at the end. Of full disks: a folder that was there already was opened or asked for, and nothing had to be written.
+
 ## Sets under each kind of label
 
 {nrr_labels()}

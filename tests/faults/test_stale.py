@@ -17,7 +17,7 @@ def names(change):
 
 def settings(*texts, section=''): return [dict(settings=section+o) for o in texts]
 
-EDF = ('lr_img=20.', 'lr_y=3.', 'lr_lr=1e-2', 'lr_init=.06', 'lr_min=.06', 'momentum_img=.7', 'momentum_y=.5', 'momentum_lr=.9', 'batch_syn=2',
+EDF = ('lr_img=20.', 'lr_y=3.', 'lr_lr=1e-2', 'lr_init=.06', 'lr_min=.001', 'momentum_img=.7', 'momentum_y=.5', 'momentum_lr=.9', 'batch_syn=2',
        'loss_threshold=.1', 'min_start_epoch=1', 'max_start_epoch=1', 'alpha=.5', 'beta=none', 'beta=3.', 'cam_interval=1', 'cam_threshold=.9',
        'cam_method=gradcam', 'labels=hard', 'init=correct', 'augment=none', 'seed=1', 'iterations=6', 'iterations=2', 'syn_steps=2', 'expert_epochs=2')
 EXPERTS = ('n=1', 'n=3', 'epochs=4', 'epochs=2', 'lr=.2', 'momentum=.9', 'weight_decay=.01', 'batch_size=10', 'rule=gsam', 'augment=none', 'keep=1',
@@ -28,18 +28,17 @@ rows('dd_experts', *settings(*EXPERTS))
 rows('dd_experts', dict(data='OTHER'), **OTHER_DATA)
 rows('dd_distill_edf', dict(ipc=2), dict(seed=1), *settings(*(o for o in EDF if o!='seed=1')))
 rows('dd_distill_edf', dict(experts='OTHER'), words=('experts',))
-rows('dd_distill_edf', dict(data='OTHER'), **OTHER_DATA)
 rows('dd_distill_dm', dict(ipc=2), dict(seed=1), *settings('iterations=6', 'iterations=2', 'lr_img=3.', 'momentum=.9', 'batch_real=4', 'augment=none',
                                                            'init=noise', 'alpha=.5', 'arch=convnet_d1_w4'))
 rows('dd_distill_dm', dict(data='OTHER'), **OTHER_DATA)
 rows('dd_distill_nrr', dict(ipc=2), dict(seed=1), dict(epochs=9), dict(arch='convnet_bn_d1_w8'), dict(epochs=2),
-     *settings('iterations=6', 'iterations=2', 'eps=.3', 'lr=.5', 'pool=5', 'mask=none', 'alpha_bn=0.', 'batch_size=2', 'optimiser=sgd'))
+     *settings('iterations=6', 'iterations=2', 'eps=.3', 'lr=.5', 'pool=5', 'mask=binary', 'alpha_bn=0.', 'batch_size=2', 'optimiser=sgd'))
 rows('dd_distill_nrr', dict(data='OTHER'), **OTHER_DATA)
-rows('dd_complexity', dict(epochs=4), dict(arch='convnet_bn_d1_w8'), dict(split='test'), dict(method='gradcam'), dict(of='label'))
+rows('dd_complexity', dict(epochs=4), dict(split='test'), dict(method='gradcam'), dict(of='label'))
 rows('dd_complexity', dict(data='OTHER'), **OTHER_DATA)
 rows('dd_relabel', dict(kind='full'), dict(kind='hard'), dict(epochs=2), dict(epochs=5), dict(flip=0.), dict(seed=1), dict(settings='k=2'))
 rows('dd_compare', dict(ipc=2), dict(seeds=3), dict(budget=5), dict(arch='convnet_d1_w4'), dict(labels='hard'), dict(methods='rded'), dict(sets=1),
-     *settings('iterations=6', 'lr_img=20.', 'syn_steps=2', 'alpha=.5', 'labels=hard', 'seed=3', section='edf.'),
+     *settings('iterations=6', 'lr_img=20.', 'syn_steps=2', 'alpha=.5', 'labels=hard', section='edf.'),
      *settings('epochs=9', 'lr=.02', 'arch=convnet_bn_d1_w8', 'augment=none', section='teacher.'),
      *settings('n=2', 'epochs=4', 'lr=.05', 'batch_size=10', 'arch=convnet_d1_w4', 'seed=1', section='experts.'),
      *settings('batch_size=4', 'held_out=.3', 'checks=2', 'full_steps=4', 'augment=none', section='protocol.'), *settings('rded.crops=2', 'rded.pool=5'))
