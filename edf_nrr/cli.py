@@ -51,7 +51,8 @@ def command(
 def parse_value(
     text:str # What stands behind the =
 ): # A number, None, True, False, or the text itself
-    "The value that a text means"
+    "The value that a text means. In quotes it stays a text, such as 'none'"
+    if len(text)>1 and text[0]==text[-1] and text[0] in '\'"': return text[1:-1]
     words = dict(none=None, true=True, false=False)
     if text.lower() in words: return words[text.lower()]
     for kind in (int, float):
@@ -150,7 +151,7 @@ def dd_distill(
     zca:bool=False, # Whiten?
     no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored
     plugin:str='', # Python file or module that registers methods of your own
-    settings:str='' # Of the method, such as iterations=500,alpha=.25,beta=none or select=low,eps=.7
+    settings:str='' # Of the method, such as iterations=500,alpha=.25,beta=none or select=low,mask='none', in double quotes for the shell
 ):
     "Distil a data set by any registered method"
     load_plugin(plugin)
