@@ -76,7 +76,7 @@ def test_an_exception_leaves_no_hooks_and_a_run_that_goes_on(start, teacher, tmp
 def test_a_path_holds_one_run(start, teacher, tmp_path):
     refine(start, teacher, CFG, path=tmp_path, show=False)
     with pytest.raises(ValueError, match='another configuration'): refine(start, teacher, CFG, path=tmp_path, eps=.4, show=False)
-    other = Distilled(start.images.flip(3), start.labels, NAMES, start.norm)
+    other = Distilled(start.images.flip(3), start.labels, NAMES, start.norm, provenance=start.provenance)
     with pytest.raises(ValueError, match='images differ'): refine(other, teacher, CFG, path=tmp_path, show=False)
 
 def test_no_batchnorm(start):
