@@ -13,12 +13,13 @@ from .datasets import cifar10, cifar100, cluttered_digits, digits
 from .files import image_folder, parquet
 from .imagenet import SUBSETS, imagenet_subset
 from .load import load_data
+from .look import look
 from .models import create_model, model_names
 from .teachers import imagenet_model, in_space, load_teacher, match_classes, save_teacher
 from .augment import DSA
 from .training import DATM_RECIPE, EDF_RECIPE, RDED_RECIPE, Recipe, accuracy, evaluate, random_real
 from .training import train_student, train_teacher, tune_lr
-from .cam import cam, show_cams
+from .cam import cam
 from .compdd import complexity, easy_hard, show_complexity
 from .export import load_export
 

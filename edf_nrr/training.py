@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'DATM_RECIPE', 'EDF_RECIPE', 'RDED_RECIPE', 'hit_rates', 'accuracy', 'teacher_batches', 'teacher_loaders',
-           'fit_one_cycle', 'check_teacher', 'train_teacher', 'check_ipc', 'random_rows', 'mean_logits', 'random_real',
-           'target_probs', 'Recipe', 'student_lr', 'student_arch', 'new_student', 'make_optimiser', 'set_lr',
-           'student_batches', 'student_step', 'student_draws', 'train_student', 'keeps_statistics', 'why_alone',
-           'stack_students', 'stacked_gradient', 'train_students', 'faster_together', 'Evaluation', 'check_epochs',
-           'student_curves', 'stacked_curves', 'student_seeds', 'arch_name', 'evaluate', 'joined', 'tune_lr']
+           'fit_one_cycle', 'check_teacher', 'train_teacher', 'check_ipc', 'capped_ipc', 'random_rows', 'mean_logits',
+           'random_real', 'target_probs', 'Recipe', 'student_lr', 'student_arch', 'new_student', 'make_optimiser',
+           'set_lr', 'student_batches', 'student_step', 'student_draws', 'train_student', 'keeps_statistics',
+           'why_alone', 'stack_students', 'stacked_gradient', 'train_students', 'faster_together', 'Evaluation',
+           'check_epochs', 'student_curves', 'stacked_curves', 'student_seeds', 'arch_name', 'evaluate', 'joined',
+           'tune_lr']
 
 # %% ../nbs/04_training.ipynb #ebe4f9c0
 import dataclasses,itertools,math
@@ -146,7 +147,21 @@ def check_ipc(
     counts = data.y('train').bincount(minlength=data.n_classes).tolist()
     for name,n in zip(data.classes, counts):
         if n>=ipc: continue
-        raise ValueError(f'class {name!r} has {n} training images, fewer than ipc={ipc}: use ipc<={n}')
+        raise ValueError(f'class {name!r} has {n} training images, fewer than ipc={ipc}: use ipc<={n}, '
+                         f'or leave the class out (classes=, --classes)')
+
+# %% ../nbs/04_training.ipynb #84ff29bc
+@checked
+def capped_ipc(
+    data:ImageData, # Real data
+    ipc:Count # Images per class that are wanted
+)->int: # At most the training images of the rarest class
+    "As many images per class as every class has. Fewer than `ipc` are said in a line"
+    counts = data.y('train').bincount(minlength=data.n_classes)
+    n,name = counts.min().item(),data.classes[counts.argmin()]
+    if n<ipc: print(f'ipc={n} in place of {ipc}: class {name!r} has {n} training images. '
+                    f'Leave it out (classes=, --classes) to have more of the others')
+    return min(n, ipc)
 
 # %% ../nbs/04_training.ipynb #0efacfad
 def random_rows(
