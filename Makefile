@@ -14,7 +14,7 @@ $(STAMP): settings.ini setup.py
 	touch $@
 
 demo: $(STAMP)
-	$(BIN)/dd_demo --path runs/demo
+	$(BIN)/dd demo --path runs/demo
 
 test: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash tests/run.sh

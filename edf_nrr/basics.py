@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['Seed', 'Whole', 'Count', 'Real', 'NotNegative', 'Positive', 'Fraction', 'Share', 'Part', 'Inside', 'seed_of', 'rng',
-           'made_with', 'warn_made_with', 'deterministic', 'digest', 'function_id', 'default_device', 'clock',
-           'free_memory', 'total_memory', 'human_bytes', 'glibc_calls', 'kept_memory', 'host_id', 'clean_up',
-           'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json', 'read_json', 'seal_of', 'sealed',
-           'unsealed', 'write_sealed', 'read_sealed', 'tensor_seal', 'save_tensors', 'TensorFile', 'load_tensors',
-           'check_tensor', 'check_count', 'Quiet', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row',
-           'write_results', 'markdown_table', 'paired_difference', 'how_measured', 'read_results', 'results_table',
-           'one_of', 'in_interval', 'right_type', 'union_members', 'items_match', 'is_allowed', 'type_words',
-           'interval_words', 'tuple_words', 'what_to_write', 'check_value', 'check_names', 'Settings', 'changed',
-           'check_call', 'checked', 'given', 'class_lines', 'field_comments', 'settings_table']
+           'made_with', 'OtherMachine', 'warn_made_with', 'deterministic', 'digest', 'function_id', 'default_device',
+           'known_device', 'on_device', 'clock', 'free_memory', 'total_memory', 'human_bytes', 'glibc_calls',
+           'kept_memory', 'host_id', 'clean_up', 'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json',
+           'read_json', 'seal_of', 'sealed', 'unsealed', 'write_sealed', 'read_sealed', 'tensor_seal', 'save_tensors',
+           'TensorFile', 'load_tensors', 'check_tensor', 'check_count', 'Quiet', 'progress', 'mean_ci', 'plus_minus',
+           'versions', 'check_row', 'write_results', 'markdown_table', 'paired_difference', 'how_measured',
+           'read_results', 'results_table', 'one_of', 'in_interval', 'right_type', 'union_members', 'items_match',
+           'is_allowed', 'type_words', 'interval_words', 'tuple_words', 'what_to_write', 'check_value', 'check_names',
+           'Settings', 'changed', 'check_call', 'checked', 'given', 'class_lines', 'field_comments', 'field_default',
+           'documented_settings', 'settings_rows', 'settings_table']
 
 # %% ../nbs/00_basics.ipynb #fc6826fe
 import ctypes,dataclasses,difflib,functools,hashlib,inspect,json,linecache,math,os,platform,re,secrets
@@ -55,6 +56,10 @@ def made_with(
     gpu = torch.device(device).type=='cuda'
     return made | dict(gpu=torch.cuda.get_device_name(device)) if gpu else made
 
+# %% ../nbs/00_basics.ipynb #bf35654a
+class OtherMachine(UserWarning):
+    "A run goes on with what rounds in another way"
+
 # %% ../nbs/00_basics.ipynb #6d8e90d1
 def warn_made_with(
     saved:dict, # What `made_with` said when the state was saved, {} where nobody knows
@@ -66,7 +71,7 @@ def warn_made_with(
     if not differ: return
     warnings.warn(f'this run began with {", ".join(differ)}: it will end with other bits than a run that '
                   'never stopped. For the same bits go on as it began: torch.set_num_threads(n) or '
-                  'OMP_NUM_THREADS=n sets the threads', stacklevel=2)
+                  'OMP_NUM_THREADS=n sets the threads', OtherMachine, stacklevel=2)
 
 # %% ../nbs/00_basics.ipynb #d07de2d1
 @contextmanager
@@ -116,9 +121,33 @@ def _content(o):
     return repr(o) if isinstance(o, (int, float, str, bytes, bool, type(None))) else type(o).__name__
 
 # %% ../nbs/00_basics.ipynb #6f94d366
+_device = None # The choice of `on_device`
+
 def default_device()->torch.device: # CUDA if there is any, else the CPU
     "Where work goes that nobody has placed"
-    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    return _device or torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+# %% ../nbs/00_basics.ipynb #2e4d6c01
+def known_device(
+    name # 'cpu', 'cuda', 'cuda:1', or a torch device
+)->torch.device:
+    "A device that this machine has, or an error that says which it has"
+    n = torch.cuda.device_count()
+    has = ['cpu', *n*['cuda'], *(f'cuda:{i}' for i in range(n))]
+    if str(name) in has: return torch.device(name)
+    raise ValueError(f'device must be one of {list(dict.fromkeys(has))} on this machine, got {str(name)!r}')
+
+# %% ../nbs/00_basics.ipynb #799de50e
+@contextmanager
+def on_device(
+    device # 'cpu', 'cuda', 'cuda:1', or a torch device
+):
+    "Inside, work that nobody has placed goes to `device`"
+    global _device
+    old,_device = _device,known_device(device)
+    try:
+        with torch.cuda.device(_device if _device.type=='cuda' else None): yield _device
+    finally: _device = old
 
 # %% ../nbs/00_basics.ipynb #7f939769
 def clock(
@@ -781,16 +810,44 @@ def field_comments(
     found = [re.match(r'\s+(\w+)\s*:[^#]*#\s*(.*)', o) for o in class_lines(cls)]
     return {m[1]: m[2] for m in found if m}
 
-# %% ../nbs/00_basics.ipynb #f5dafc5c
+# %% ../nbs/00_basics.ipynb #a7dba084
+def field_default(
+    f # Field of a dataclass
+): # `inspect.Parameter.empty` where it must be given
+    "The default of a field"
+    if f.default_factory is not dataclasses.MISSING: return f.default_factory()
+    return inspect.Parameter.empty if f.default is dataclasses.MISSING else f.default
+
+# %% ../nbs/00_basics.ipynb #18adc63a
+def documented_settings(
+    o # A dataclass of settings, or a function with annotated parameters
+)->dict: # Name to type, default and comment
+    "What is known of each setting"
+    if dataclasses.is_dataclass(o):
+        about = field_comments(o)
+        return {f.name: (f.type, field_default(f), about.get(f.name, '')) for f in dataclasses.fields(o)}
+    from fastcore.docments import docments
+    found = docments(inspect.unwrap(o), full=True, returns=False)
+    return {k: (v.anno, v.default, v.docment or '') for k,v in found.items()}
+
+# %% ../nbs/00_basics.ipynb #396de002
+def settings_rows(
+    o, # A dataclass of settings, or a function with annotated parameters
+    but=(), # Names to leave out
+    own=None, # Defaults by name that stand in place of those of `o`
+    words=repr # How a default is written
+)->list: # Rows of name, allowed values, default and meaning
+    "Each setting in words"
+    def written(v): return 'must be given' if v is inspect.Parameter.empty else words(v)
+    found = {k: v for k,v in documented_settings(o).items() if k not in but}
+    return [[k, type_words(kind), written((own or {}).get(k, default)), what] for k,(kind,default,what) in found.items()]
+
+# %% ../nbs/00_basics.ipynb #60e15a5f
 def settings_table(
-    cls # A dataclass of settings
+    o # A dataclass of settings, or a function with annotated parameters
 ): # Renders as a table in a notebook
     "Name, allowed values, default and meaning of each setting"
     from IPython.display import Markdown
-    def code(o): return f'`{o}`'.replace('|', '\\|')
-    def default(f):
-        if f.default_factory is not dataclasses.MISSING: return code(repr(f.default_factory()))
-        return 'must be given' if f.default is dataclasses.MISSING else code(repr(f.default))
-    about = field_comments(cls)
-    rows = [[code(f.name), type_words(f.type), default(f), about.get(f.name, '')] for f in dataclasses.fields(cls)]
+    def code(o): return o if o=='must be given' else f'`{o}`'.replace('|', '\\|')
+    rows = [[code(k), kind, code(default), what] for k,kind,default,what in settings_rows(o)]
     return Markdown(markdown_table(['setting', 'may be', 'default', 'what it is'], rows, 'llll'))

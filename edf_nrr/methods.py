@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TINY_EDF', 'STRONG_EDF', 'CE_REFINE', 'Method',
-           'parameters', 'known_settings', 'check_settings', 'check_together', 'check_function', 'method',
-           'find_method', 'Preset', 'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared', 'as_json',
-           'epochs_needed', 'own_published', 'work_settings', 'method_settings', 'published_note', 'make_set',
-           'split_settings', 'published_matching', 'published_part', 'matching_method', 'set_identity', 'entries_of']
+           'parameters', 'known_settings', 'method_rows', 'check_settings', 'check_together', 'check_function',
+           'method', 'find_method', 'Preset', 'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared',
+           'as_json', 'epochs_needed', 'own_published', 'work_settings', 'method_settings', 'published_note',
+           'make_set', 'split_settings', 'published_matching', 'published_part', 'matching_method', 'set_identity',
+           'entries_of']
 
 # %% ../nbs/32_methods.ipynb #2b4f1c60
 import dataclasses,inspect,json
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 from fastcore.basics import patch
 from .basics import Count, Part, Settings, changed, check_call, check_names, check_value, checked
-from .basics import digest, function_id, one_of, read_sealed, seal_of
+from .basics import digest, function_id, one_of, read_sealed, seal_of, settings_rows
 from .core import Distilled
 from .data import ImageData
 from .teachers import kept_teacher
@@ -46,6 +47,7 @@ class Method:
     like:str|None = None # Method whose settings it starts from, except for published ones of its own
     seeded:bool = True # Does the seed change the set?
     slow:bool = True # Does a set take so long that students of a comparison share a few?
+    own:dict = dataclasses.field(default_factory=dict) # Its defaults, where they are not those of `configs`
     exceptions:dict = dataclasses.field(default_factory=dict) # Conformance check that it cannot pass, to the reason
 
 # %% ../nbs/32_methods.ipynb #606d8555
@@ -69,6 +71,15 @@ def known_settings(
     names = [o for o in parameters(m.make)[0] if o not in ('data', 'ipc', 'seed', *SHARED)]
     fields = [f.name for c in m.configs for f in dataclasses.fields(c)]
     return [o for o in dict.fromkeys(names+fields) if o not in ('ipc', 'seed')]
+
+# %% ../nbs/32_methods.ipynb #834c8c29
+def method_rows(
+    m:Method, # A method
+    words=repr # How a default is written
+)->list: # Rows of `settings_rows`
+    "The settings of a method in words"
+    but = 'data','ipc','seed','settings',*SHARED
+    return [o for c in (m.make, *m.configs) for o in settings_rows(c, but, m.own, words)]
 
 # %% ../nbs/32_methods.ipynb #ecc26662
 def check_settings(
@@ -420,7 +431,7 @@ for v in VARIANTS:
     about = dict(configs=(EDFConfig,), like='edf', tiny=TINY_EDF, strong=STRONG_EDF)
     published = partial(published_matching, method=v)
     if '+' in v: published = partial(published_part, part=v.split('+')[1])
-    if v!='edf': method(v, published=published, **about)(matching_method(v))
+    if v!='edf': method(v, published=published, own=VARIANTS[v], **about)(matching_method(v))
 
 # %% ../nbs/32_methods.ipynb #e0c9b9b4
 @method('dm', configs=(DMConfig,), published=dict(iterations=20_000),
@@ -445,12 +456,17 @@ def _make_k_center(data, ipc, seed, teacher):
 
 # %% ../nbs/32_methods.ipynb #b55404eb
 @method('rded', labels=dict(kind='soft'), slow=False)
-def _make_rded(data, ipc, seed, teacher, tiles:Count=1, crops:Count=5, scale:tuple[Part,Part]=(.08, 1.), pool:Count=300):
+def _make_rded(data, ipc, seed, teacher,
+    tiles:Count=1, # Crops in an image, a square number
+    crops:Count=5, # Random crops of each real image, of which one stays
+    scale:tuple[Part,Part]=(.08, 1.), # Share of the image a crop shows
+    pool:Count=300 # Real images of a class to look at, at most
+):
     "Crops of real images that the teacher is most sure about, see `rded`"
     return rded(data, teacher, ipc, tiles, crops, tuple(scale), pool, seed)
 
 # %% ../nbs/32_methods.ipynb #c542a623
-@method('sre2l', configs=(NRRConfig,), labels=dict(kind='soft'), quick=dict(iterations=300),
+@method('sre2l', configs=(NRRConfig,), own=vars(SRE2L), labels=dict(kind='soft'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2),
         exceptions=dict(beats_random_real='images made from noise teach by a teacher\'s soft labels, not by their classes'))
 def _make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
@@ -473,7 +489,7 @@ CE_REFINE = NRRConfig(mask='none', alpha_bn=0., augment=DSA('crop_flip', ops='al
 _all_ = ['CE_REFINE']
 
 # %% ../nbs/32_methods.ipynb #b0496125
-@method('ce-refine', configs=(NRRConfig,), labels=dict(kind='soft'), quick=dict(iterations=300),
+@method('ce-refine', configs=(NRRConfig,), own=vars(CE_REFINE), labels=dict(kind='soft'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2))
 def _make_ce_refine(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
     "Random real images, refined by cross-entropy alone, see `refine`"

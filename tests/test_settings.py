@@ -9,7 +9,7 @@ from edf_nrr.baselines import SRE2L,herding,k_center,rded,sre2l
 from edf_nrr.basics import Settings,changed,check_call,is_allowed,type_words
 from edf_nrr.cam import cam
 from edf_nrr.cidd import CIDDConfig,initialise
-from edf_nrr.cli import command,parse_settings
+from edf_nrr.cli import one_line,parse_settings
 from edf_nrr.compare import Entry,Protocol,compare
 from edf_nrr.compdd import complexity,easy_hard,similar_groups
 from edf_nrr.cpd import cpd
@@ -225,15 +225,15 @@ BIN = Path(sys.executable).parent
 
 def refused_command(args, cwd, **kwargs):
     "The one line with which a command refuses"
-    r = subprocess.run([BIN/args[0], *map(str, args[1:])], capture_output=True, text=True, cwd=cwd, **kwargs)
-    assert r.returncode==1 and len(r.stderr.strip().splitlines())==1 and r.stderr.startswith(f'{args[0]}: '), r.stdout+r.stderr
+    r = subprocess.run([BIN/'dd', *map(str, args)], capture_output=True, text=True, cwd=cwd, **kwargs)
+    assert r.returncode==1 and len(r.stderr.strip().splitlines())==1 and r.stderr.startswith(f'dd {args[0]}: '), r.stdout+r.stderr
     return r.stderr
 
 @pytest.mark.parametrize('args,says', [
-    (('dd_experts', '--data', 'digits', '--settings', 'epochs=1e1'), 'epochs must be a whole number above 0, got 10.0: write 10'),
-    (('dd_compare', '--data', 'digits', '--quick', '--seeds', 0), 'seeds must be a whole number above 0, got 0'),
-    (('dd_compare', '--data', 'digits', '--quick', '--settings', 'teacher.epoch=3'), "did you mean 'epochs'?"),
-    (('dd_complexity', '--data', 'digits', '--k', -1), 'k must be a whole number')], ids=['settings', 'seeds', 'teacher', 'k'])
+    (('experts', '--data', 'digits', '--settings', 'epochs=1e1'), 'epochs must be a whole number above 0, got 10.0: write 10'),
+    (('compare', '--data', 'digits', '--quick', '--seeds', 0), 'seeds must be a whole number above 0, got 0'),
+    (('compare', '--data', 'digits', '--quick', '--settings', 'teacher.epoch=3'), "did you mean 'epochs'?"),
+    (('complexity', '--data', 'digits', '--k', -1), 'k must be a whole number')], ids=['settings', 'seeds', 'teacher', 'k'])
 def test_commands_refuse_in_one_line(args, says, tmp_path):
     assert says in refused_command(args, tmp_path)
     assert not list(tmp_path.iterdir()), 'nothing may be made'
@@ -241,22 +241,20 @@ def test_commands_refuse_in_one_line(args, says, tmp_path):
 def test_a_path_that_is_a_file(tmp_path):
     (tmp_path/'f').write_text('')
     for path in ('f', 'f/inside'):
-        assert 'f' in refused_command(('dd_experts', '--data', 'digits', '--path', path, '--settings', 'n=1,epochs=1,arch=convnet_d1_w8'), tmp_path)
+        assert 'f' in refused_command(('experts', '--data', 'digits', '--path', path, '--settings', 'n=1,epochs=1,arch=convnet_d1_w8'), tmp_path)
 
 def test_a_disk_that_takes_no_more(tmp_path):
     "Files may have 2,000 bytes: the network does not fit"
     def small(): resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-    text = refused_command(('dd_experts', '--data', 'digits', '--path', 'e', '--settings', 'n=1,epochs=1,arch=convnet_d1_w8'), tmp_path, preexec_fn=small)
+    text = refused_command(('experts', '--data', 'digits', '--path', 'e', '--settings', 'n=1,epochs=1,arch=convnet_d1_w8'), tmp_path, preexec_fn=small)
     assert 'File too large' in text
 
 @pytest.mark.parametrize('error', [PermissionError(13, 'Permission denied', 'a'), OSError(28, 'No space left on device', 'a'), IsADirectoryError(21, 'Is a directory', 'a'), NotADirectoryError(20, 'Not a directory', 'a')],
                          ids=lambda o: type(o).__name__)
-def test_errors_of_the_disk_are_one_line(error, monkeypatch):
-    @command
-    def f(): raise error
-    monkeypatch.setattr(sys, 'argv', ['dd_f'])
-    with pytest.raises(SystemExit) as e: f()
-    assert e.value.code==f"dd_f: {error}"
+def test_errors_of_the_disk_are_one_line(error):
+    with pytest.raises(SystemExit) as e:
+        with one_line('dd f'): raise error
+    assert e.value.code==f'dd f: {error}'
 
 def test_a_finished_store_opens_on_a_full_disk(world, tmp_path, monkeypatch):
     import edf_nrr.trajectory as T
