@@ -18,7 +18,7 @@ __all__ = ['Seed', 'Whole', 'Count', 'Real', 'NotNegative', 'Positive', 'Fractio
 # %% ../nbs/00_basics.ipynb #fc6826fe
 import ctypes,dataclasses,difflib,functools,hashlib,inspect,json,linecache,math,os,platform,re,secrets
 import shutil,sys,time,types,warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime,timezone
 from functools import partial
 from pathlib import Path
@@ -145,8 +145,9 @@ def on_device(
     "Inside, work that nobody has placed goes to `device`"
     global _device
     old,_device = _device,known_device(device)
+    gpu = torch.cuda.device(_device) if _device.type=='cuda' else nullcontext()
     try:
-        with torch.cuda.device(_device if _device.type=='cuda' else None): yield _device
+        with gpu: yield _device
     finally: _device = old
 
 # %% ../nbs/00_basics.ipynb #7f939769

@@ -257,15 +257,13 @@ def all_commands(): # click's group
                            help='Print the version')
     return DD('dd', params=[version], help='Distil a data set into a few images a class, and test what they teach.')
 
-# %% ../nbs/40_cli.ipynb #a9b8a91a
+# %% ../nbs/40_cli.ipynb #da067268
 def only_own_warnings(
     name:str # Of the command
 ):
     "Print the library's warnings in a line each, and nobody else's"
-    from edf_nrr import __path__ as here
-    def show(message, category, filename, lineno, file=None, line=None):
-        own = category is UserWarning and Path(filename).parent==Path(here[0])
-        if own: print(f'{name}: {message}', file=sys.stderr)
+    def show(message, category, *args, **kwargs):
+        if category.__module__.startswith('edf_nrr'): print(f'{name}: {message}', file=sys.stderr)
     warnings.showwarning = show
 
 # %% ../nbs/40_cli.ipynb #630f81d9
