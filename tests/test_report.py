@@ -92,3 +92,15 @@ def test_an_order_needs_three_networks_and_two_seeds(c):
     three = Comparison([dict(r, seeds=[0], accuracy=r['accuracy'][:1]) for r in rows('mine', 'abc')], ABOUT)
     assert three.agreement('mine')['regret']==[0.]
     with pytest.raises(ValueError, match='2 seeds or more'): three.agreement(FULL)
+
+# ---- verdicts ----
+@pytest.mark.parametrize('a,b,answer,said', [
+    ([.64, .65, .66], [.61, .62, .63], True, 'It pays: +3.0 ± 0.0 points over random real images with the same labels.'),
+    ([.61, .62, .63], [.64, .66, .65], False, 'It does not pay here: -3.0 ± 2.5 points against'),
+    ([.61, .68, .63], [.64, .60, .65], None, 'These seeds do not resolve a difference: +1.0 ± 15.'),
+    ([.9], [.1], None, 'These seeds do not resolve a difference: +80.0 points'),
+    ([.5, .5], [.5, .5], None, 'These seeds do not resolve a difference: +0.0 ± 0.0')])
+def test_verdicts(a, b, answer, said):
+    from edf_nrr.report import pays, verdict
+    assert pays(a, b) is answer and verdict(a, b).startswith(said)
+    with pytest.raises(ValueError): verdict(a, [*b, .5])
