@@ -63,6 +63,6 @@ def run(runs, arm, seed):
     return {k: v for k,v in r.items() if k!='loss'}
 
 def jobs(path, runs, seeds):
-    for arms in (['dae', 'mirrored dae'], ['only object', 'only background'], ['datm', 'cpd .9'], ['cpd .99', 'true masks', 'mirrored true masks']):
+    for arms in (['dae', 'mirrored dae'], ['only object', 'only background'], ['true masks', 'mirrored true masks'], ['datm', 'cpd .9', 'cpd .99']):
         for s in range(8):
             for a in arms: yield f'{a} {s}',partial(run, runs, a, s)

@@ -45,10 +45,10 @@ def start_of(name, teacher, ipc, seed):
     if name=='random': return random_real(data(), ipc, seed)
     return initialise(data(), teacher, ipc, seed=seed, select=name, require_correct=name!='low')
 
-def student(syn, teacher, seed, epochs=EPOCHS):
+def student(syn, teacher, seed, epochs=EPOCHS, judge=None):
     "Accuracy of a student with full labels of the set's own views"
     labels = relabel(syn, teacher, 'soft', epochs, views=label_views(syn, seed, flip=0.), show=False)
-    return accuracy(train_from_labels(syn, labels, ARCH, seed, labels_recipe(syn, epochs, lr=5e-3)), data())
+    return accuracy(train_from_labels(syn, labels, ARCH, seed, labels_recipe(syn, epochs, lr=5e-3)), judge or data())
 
 def run(runs, start, arm, seed):
     "Accuracy after one refinement, norms on the way, and how far pixels moved"
@@ -82,16 +82,26 @@ def jobs(path, runs, seeds):
                 yield f'{start}, {a} {s}',partial(result, runs, start, a, s)
                 if s==0: yield f'{start}, {a}, curves',partial(curves, runs, start, a)
 
-def chosen(runs, select, epochs, ipc, seed):
-    "Accuracy of a student of the crops that CIDD chooses"
+CHOICES = {'random': None, 'low': dict(select='low', require_correct=False), 'low, right': dict(select='low'), 'medium': dict(select='medium'), 'high': dict(select='high')}
+STUDENT_EPOCHS = {1: 400, 10: 100, 50: 40} # By images a class
+CONFIDENCE = dict(n_train=4000, object_fraction=.6, size=16, student_epochs=STUDENT_EPOCHS)
+
+@lru_cache
+def scenes(): return cluttered_digits(4000, 1000, size=16, object_fraction=.6)
+
+@lru_cache
+def judge_of(runs, epochs): return kept_teacher(scenes(), runs/f'scenes-{epochs}.safetensors', ARCH, epochs=epochs, lr=1e-2, augment=None)
+
+def chosen(runs, choice, epochs, ipc, seed):
+    "Accuracy of a student of the crops that CIDD chooses, and how many of them the teacher calls right"
     def measured():
-        t0,teacher = time.time(),teacher_of(runs, epochs)
-        syn = start_of(select, teacher, ipc, seed)
-        return dict(method=select, ipc=ipc, arch=ARCH, labels='soft', seed=seed, teacher_epochs=epochs, teacher=teacher.accuracy, accuracy=student(syn, teacher, seed), seconds=time.time()-t0)
-    return kept(runs, ['confidence', select, epochs, ipc, SETTINGS, seed], measured)
+        t0,teacher,how = time.time(),judge_of(runs, epochs),CHOICES[choice]
+        syn = random_real(scenes(), ipc, seed) if how is None else initialise(scenes(), teacher, ipc, seed=seed, **how)
+        with torch.no_grad(): right = (teacher(syn.images).argmax(1)==syn.labels).float().mean().item()
+        acc = student(syn, teacher, seed, STUDENT_EPOCHS[ipc], scenes())
+        return dict(method=choice, ipc=ipc, arch=ARCH, labels='soft', seed=seed, teacher_epochs=epochs, teacher=teacher.accuracy, right=right, accuracy=acc, seconds=time.time()-t0)
+    r = kept(runs, ['confidence', choice, CHOICES[choice], epochs, ipc, CONFIDENCE, seed], measured)
+    return {k: v for k,v in r.items() if k!='right'}
 
 def confidence(path, runs, seeds):
-    for s in range(seeds):
-        for epochs in (20, 5):
-            for ipc in (1, 10):
-                for select in ('random', 'low', 'medium', 'high'): yield f'{select}, {epochs} epochs, {ipc} {s}',partial(chosen, runs, select, epochs, ipc, s)
+    for s,epochs,ipc,choice in product(range(seeds), (3, 30), STUDENT_EPOCHS, CHOICES): yield f'{choice}, {epochs} epochs, {ipc} {s}',partial(chosen, runs, choice, epochs, ipc, s)

@@ -4,7 +4,7 @@ from functools import lru_cache,partial
 import torch, torch.nn.functional as F
 from torch import nn
 from keep import kept, kept_teacher
-from edf_nrr.augment import DSA
+from edf_nrr.augment import DSA, Views
 from edf_nrr.basics import load_tensors, rng, save_tensors
 from edf_nrr.cidd import initialise
 from edf_nrr.codes import LABEL_PRESETS
@@ -17,12 +17,13 @@ from edf_nrr.nrr import NRRConfig, refine
 from edf_nrr.training import accuracy, random_real
 
 SIZE,IPC,EPOCHS,ITERATIONS = 16,10,150,300
-SETTINGS = dict(size=SIZE, n_train=18_000, n_held_out=2_000, n_test=4_000, teacher_epochs=10, iterations=ITERATIONS, student_epochs=EPOCHS)
+SETTINGS = dict(size=SIZE, n_train=18_000, n_held_out=2_000, n_test=4_000, teacher_epochs=10, iterations=ITERATIONS, more_iterations=900, student_epochs=EPOCHS)
 VIEWS = DSA('crop_flip', ops='all')
 CE = dict(mask='none', alpha_bn=0., augment=VIEWS)
-REFINED = {'random real': None, 'ce-refine': CE, 'whole image, no views': dict(CE, augment=None), 'mask, views': dict(CE, mask='soft'),
+REFINED = {'random real': None, 'ce-refine': CE, 'more steps': dict(CE, iterations=900), 'whole image, no views': dict(CE, augment=None), 'mask, views': dict(CE, mask='soft'),
            'paper': {}, 'paper, views': dict(augment=VIEWS)}
 TEACHER,OTHER = 'convnet_bn_w64','convnet_bn_d2_w32'
+WEAK,USUAL,STRONG = 2,10,25 # Epochs of the teacher
 SMALL = 'convnet_bn_d2_w32'
 LABELS = {'soft': dict(kind='soft'), 'one-hot': dict(kind='hard'), 'compact': LABEL_PRESETS['compact']}
 
@@ -45,6 +46,18 @@ def vit_small(n_classes, size, channels):
 
 STUDENTS = {SMALL: (SMALL, 5e-3), TEACHER: (TEACHER, 5e-3), 'convnet_d2_w32': ('convnet_d2_w32', 5e-3), 'resnet8': (resnet8, 5e-3), 'vit_small': (vit_small, 1e-3)}
 
+class Unmixed(Views):
+    "Views without CutMix: every box is empty"
+    def mix(self, epoch, indices, n):
+        mix = super().mix(epoch, indices, n)
+        return mix._replace(box=torch.zeros_like(mix.box), lam=torch.ones_like(mix.lam))
+
+def seen_as(syn, seed, views):
+    "Views of students: 'mixed' (crop, flip, CutMix), 'crops' (crop, flip) or 'images' (none)"
+    v = label_views(syn, seed)
+    if views=='mixed': return v
+    return Unmixed(v.seed, v.size, v.scale, v.ratio, v.flip) if views=='crops' else Unmixed(v.seed, v.size, (1, 1), (1, 1), 0.)
+
 def pixels(path, file):
     "20,000 training and 4,000 test images, decoded once"
     if not file.exists():
@@ -55,12 +68,13 @@ def pixels(path, file):
     splits = [Split(t[f'{k}.x'], t[f'{k}.y']) for k in ('train', 'test')]
     return ImageData(*splits, about['classes'], name='cifar10', device='cpu')
 
-@lru_cache
-def split(path, runs):
-    "Images that teachers and sets are made of, with the held-out ones as test images, and the real test images"
-    data = pixels(path, runs.parent/'cifar10.safetensors')
+def held_apart(data):
+    "Images that teachers and sets are made of, with the held-out ones as test images, and the same with the real test images"
     held = data.validation(.1)
     return held,ImageData(held.train, data.test, data.classes, held.norm, data.name, data.device)
+
+@lru_cache
+def split(path, runs): return held_apart(pixels(path, runs.parent/'cifar10.safetensors'))
 
 @lru_cache
 def teacher_of(path, runs, arch=TEACHER, epochs=10):
@@ -77,9 +91,9 @@ def from_crops(data, teacher, seed, select, how):
     start = initialise(data, teacher, IPC, seed=seed, select=select)
     return start if how is None else refined(start, teacher, seed, how)
 
-def make(path, runs, name, seed):
-    "The images of a method or control"
-    data,teacher = split(path, runs)[0],teacher_of(path, runs)
+def make(path, runs, name, seed, epochs=USUAL):
+    "The images of a method or control, by a teacher of so many epochs"
+    data,teacher = split(path, runs)[0],teacher_of(path, runs, epochs=epochs)
     start,how = name.split(' + ') if ' + ' in name else ('random', name)
     if start!='random': return from_crops(data, teacher, seed, start.split()[1], REFINED[how])
     real = random_real(data, IPC, seed)
@@ -92,25 +106,26 @@ def make(path, runs, name, seed):
         return like(real, real.images+change.std()*torch.randn(change.shape, generator=rng(seed, 'noise')))
     return real if REFINED[how] is None else refined(real, teacher, seed, REFINED[how])
 
-def set_of(path, runs, name, seed):
+def set_of(path, runs, name, seed, epochs=USUAL):
     "The set of a method, from `runs` if it is there"
-    file = runs/f'{name}-{seed}.safetensors'
-    if not file.exists(): make(path, runs, name, seed).save(file)
+    file = runs/f'{name}-{seed}-{epochs}.safetensors'
+    if not file.exists(): make(path, runs, name, seed, epochs).save(file)
     return Distilled.load(file)
 
-def student(path, runs, name, seed, labels='soft', arch=SMALL, of=None):
+def student(path, runs, name, seed, labels='soft', arch=SMALL, of=None, views='mixed', epochs=EPOCHS, teacher_epochs=USUAL):
     "Accuracies of a student of a set, with labels of its own views or of those of the set `of`"
+    about = dict(labels=labels, arch=arch, views=views, student_epochs=epochs, teacher_epochs=teacher_epochs)
     def measured():
-        t0,teacher,syn = time.time(),teacher_of(path, runs),set_of(path, runs, name, seed)
-        asked = syn if of is None else set_of(path, runs, of, seed)
-        t1,l = time.time(),relabel(asked, teacher, epochs=EPOCHS, views=label_views(syn, seed), show=False, **LABELS[labels])
+        t0,teacher,syn = time.time(),teacher_of(path, runs, epochs=teacher_epochs),set_of(path, runs, name, seed, teacher_epochs)
+        asked = syn if of is None else set_of(path, runs, of, seed, teacher_epochs)
+        t1,l = time.time(),relabel(asked, teacher, epochs=epochs, views=seen_as(syn, seed, views), show=False, **LABELS[labels])
         l.set_id = distilled_id(syn)
         net,lr = STUDENTS[arch]
-        net = train_from_labels(syn, l, net, seed, labels_recipe(syn, EPOCHS, lr=lr))
+        net = train_from_labels(syn, l, net, seed, labels_recipe(syn, epochs, lr=lr))
         held,test = split(path, runs)
-        return dict(method=name if of is None else f'images of {name}, labels of {of}', labels=labels, arch=arch, ipc=IPC, seed=seed, teacher=teacher.accuracy,
-                    validation=accuracy(net, held), accuracy=accuracy(net, test), seconds=time.time()-t0, student_seconds=time.time()-t1)
-    return kept(runs, ['student', name, seed, labels, arch, of], measured)
+        return dict(method=name if of is None else f'images of {name}, labels of {of}', ipc=IPC, seed=seed, teacher=teacher.accuracy,
+                    validation=accuracy(net, held), accuracy=accuracy(net, test), seconds=time.time()-t0, student_seconds=time.time()-t1) | about
+    return kept(runs, ['student', name, seed, of, about], measured)
 
 @torch.no_grad()
 def answers(net, syn, seed, epochs=20):
@@ -153,18 +168,20 @@ def jobs(path, runs, seeds):
         for s in these:
             yield f'labels of refined {s}',partial(student, path, runs, 'random real', s, of='ce-refine')
             yield f'images refined {s}',partial(student, path, runs, 'ce-refine', s, of='random real')
-    pair,controls = ['random real', 'ce-refine'],['wrong class', "another image's change"]
+    pair,controls = ['random real', 'ce-refine'],['wrong class', "another image's change", 'noise']
     yield from each(pair)
+    for views in ('crops', 'images'): yield from each(pair, views=views)
+    for labels in ('compact', 'one-hot'): yield from each(pair, labels=labels)
+    yield from each(pair, arch='convnet_d2_w32')
+    for how in (dict(epochs=300), dict(teacher_epochs=WEAK)): yield from each(pair, range(3), **how)
+    yield from each(['mask, views', 'whole image, no views', 'paper', 'more steps'], range(3))
+    yield from each(['cidd high + random real', 'cidd high + ce-refine', 'cidd low + random real', 'cidd low + ce-refine'], range(3))
+    for arch in ('resnet8', 'vit_small', TEACHER): yield from each(pair, range(3), arch=arch)
     yield from transplants(range(3))
     yield from each(controls, range(3))
-    yield from each(['noise'], range(3))
-    for n in [*pair, *controls, 'noise']: yield f'{n} images',partial(looked_at, path, runs, n, 0)
-    yield from each(pair, labels='one-hot')
-    yield from each(pair, arch='convnet_d2_w32')
-    yield from each(['paper', 'whole image, no views', 'mask, views'], range(3))
-    yield from each(pair, labels='compact')
-    for arch in ('resnet8', 'vit_small'): yield from each(pair, arch=arch)
-    yield from transplants(range(3, seeds))
-    yield from each(controls, range(3, seeds))
-    yield from each(['cidd high + random real', 'cidd high + ce-refine', 'cidd low + random real', 'cidd low + ce-refine'])
-    yield from each(pair, arch=TEACHER)
+    for s in range(3):
+        for n in [*pair, *controls]: yield f'{n} images {s}',partial(looked_at, path, runs, n, s)
+    yield from each(pair, range(3), teacher_epochs=STRONG)
+    for how in (dict(epochs=300), dict(teacher_epochs=WEAK), dict(teacher_epochs=STRONG)): yield from each(pair, range(3, seeds), **how)
+    yield from each(['mask, views', 'paper', 'cidd high + random real', 'cidd high + ce-refine'], range(3, seeds))
+    for arch in ('resnet8', 'vit_small', TEACHER): yield from each(pair, range(3, seeds), arch=arch)
