@@ -10,7 +10,7 @@ the results file is written anew after each job. Jobs that are not done have no 
 refine      18,000 images of CIFAR-10 at 16 pixels, ten a class, students trained from labels of their own set's views; judged on 2,000 held-out training images and on 4,000 test images
 where       random real images and ce-refine on CIFAR-10 at 16 and 32 pixels, ImageNette at 32 and 64, and cluttered digits, by teacher, images a class and epochs of the student
 cpd         image gradients of trajectory matching with and without CPD, on experts of the same images
-dae         cluttered digits, one image a class: DAE, mirrored DAE (background enhanced), and both by the true masks, at equal norm of the weights
+dae         cluttered digits, one image a class: DAE, mirrored DAE (background enhanced), both by the true masks, and steps on some pixels only, all steps of equal length
 nrr         cluttered digits: gradients of cross-entropy and BatchNorm loss over iterations, Adam and plain descent, and weights relative to both norms
 confidence  cluttered digits: low, medium and high confidence by teacher and images a class
 """

@@ -1,8 +1,9 @@
 "Part `dae` of bench/why.py: which pixels, and which parameters, at equal length of every step of the images"
 import dataclasses,time
 from functools import lru_cache,partial
+import torch
 from keep import kept
-from edf_nrr.basics import changed
+from edf_nrr.basics import changed, rng
 from edf_nrr.cpd import cpd
 from edf_nrr.dae import DAE, dae_weights
 from edf_nrr.datasets import cluttered_digits
@@ -37,6 +38,12 @@ class Mirrored(DAE):
     "DAE with maps turned over: the background is enhanced"
     def maps(self, *args): return 1-super().maps(*args)
 
+def scattered(masks, seed):
+    "Masks of as many pixels each, anywhere"
+    m = masks.flatten(1)
+    order = torch.rand(m.shape, generator=rng(seed, 'scattered')).argsort(1)
+    return m.gather(1, order).view(masks.shape)
+
 def fixed(weights): return lambda images, classes, it: weights
 
 def weigher(arm, data, experts, seed):
@@ -44,10 +51,11 @@ def weigher(arm, data, experts, seed):
     cams = dict(model=experts.model(0), beta=1., interval=CFG.cam_interval, seed=seed, classes=data.classes)
     if arm=='dae': return DAE(**cams)
     if arm=='mirrored dae': return Mirrored(**cams)
-    if arm not in ('true masks', 'mirrored true masks', 'only object', 'only background'): return None
+    if arm not in ('true masks', 'mirrored true masks', 'only object', 'only background', 'as many pixels anywhere'): return None
     m = true_masks(data, experts, seed)
     if arm in ('mirrored true masks', 'only background'): m = 1-m
-    return fixed(m[:,None] if 'only' in arm else dae_weights(m, 1.))
+    if arm=='as many pixels anywhere': m = scattered(m, seed)
+    return fixed(m[:,None] if 'mask' not in arm else dae_weights(m, 1.))
 
 def run(runs, arm, seed):
     "Accuracy of two students of a set"
@@ -63,6 +71,6 @@ def run(runs, arm, seed):
     return {k: v for k,v in r.items() if k!='loss'}
 
 def jobs(path, runs, seeds):
-    for arms in (['dae', 'mirrored dae'], ['only object', 'only background'], ['true masks', 'mirrored true masks'], ['datm', 'cpd .9', 'cpd .99']):
+    for arms in (['dae', 'mirrored dae'], ['only object', 'only background'], ['true masks', 'mirrored true masks'], ['as many pixels anywhere'], ['datm', 'cpd .9', 'cpd .99']):
         for s in range(8):
             for a in arms: yield f'{a} {s}',partial(run, runs, a, s)
