@@ -104,4 +104,12 @@ def chosen(runs, choice, epochs, ipc, seed):
     return {k: v for k,v in r.items() if k!='right'}
 
 def confidence(path, runs, seeds):
-    for s,epochs,ipc,choice in product(range(seeds), (3, 30), STUDENT_EPOCHS, CHOICES): yield f'{choice}, {epochs} epochs, {ipc} {s}',partial(chosen, runs, choice, epochs, ipc, s)
+    "All jobs, first those that could show low confidence to win: a stronger teacher and many images"
+    def each(these, teachers, ipcs, choices):
+        for s,epochs,ipc,choice in product(these, teachers, ipcs, choices): yield f'{choice}, {epochs} epochs, {ipc} {s}',partial(chosen, runs, choice, epochs, ipc, s)
+    extremes = 'random', 'low', 'low, right', 'high'
+    yield from each(range(3), [30], (50, 10), extremes)
+    yield from each(range(3), [3], (50, 10), extremes)
+    yield from each(range(3), (30, 3), [1], extremes)
+    yield from each(range(3), (30, 3), STUDENT_EPOCHS, ['medium'])
+    yield from each(range(3, seeds), (30, 3), STUDENT_EPOCHS, CHOICES)

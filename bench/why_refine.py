@@ -171,14 +171,15 @@ def jobs(path, runs, seeds):
     pair,controls = ['random real', 'ce-refine'],['wrong class', "another image's change", 'noise']
     yield from each(pair)
     for views in ('crops', 'images'): yield from each(pair, views=views)
-    yield from each(pair, labels='compact')
-    yield from each(pair, range(3), teacher_epochs=WEAK)
-    for arch in ('convnet_d2_w32', 'resnet8'): yield from each(pair, range(3), arch=arch)
+    yield from each(pair, range(3), labels='compact')
     for s in range(3):
         for n in [*pair, *controls]: yield f'{n} images {s}',partial(looked_at, path, runs, n, s)
+    yield from each(pair, range(3), teacher_epochs=WEAK)
+    for arch in ('resnet8', 'convnet_d2_w32'): yield from each(pair, range(3), arch=arch)
     yield from each(['mask, views', 'cidd high + random real', 'cidd high + ce-refine'], range(3))
     yield from each(pair, range(3), arch='vit_small')
     yield from each(pair, range(3), teacher_epochs=STRONG)
+    yield from each(pair, range(3, seeds), labels='compact')
     yield from each(pair, labels='one-hot')
     yield from transplants(range(3))
     yield from each(controls, range(3))
