@@ -12,6 +12,7 @@ setuptools.setup(
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research',
                  'Programming Language :: Python :: 3', 'Topic :: Scientific/Engineering :: Artificial Intelligence'],
     packages=setuptools.find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']),
+    package_data={cfg['lib_path']: ['templates/*.html']},
     python_requires='>='+cfg['min_python'], install_requires=cfg['requirements'].split(), extras_require=extras,
     long_description=open('README.md', encoding='utf-8').read(), long_description_content_type='text/markdown',
     entry_points={'console_scripts': cfg['console_scripts'].split(),

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #6bb9ed0b
-from .basics import changed, mean_ci, results_table, rng, settings_table, versions
+from .basics import changed, mean_ci, results_table, settings_table
 from .core import Distilled, DistillError, show_images, show_rows
 from .data import ImageData, Split
 from .datasets import cifar10, cifar100, cluttered_digits, digits
@@ -45,6 +45,7 @@ from .report import Comparison
 from .compare import CROSS, Entry, Protocol, compare
 from .methods import FULL_PRESET, METHODS, Preset, QUICK_PRESET, make_set, method
 from .checks import check_method, parametrize_with_checks
+from .auto import auto, recipe_in
 
 # %% ../nbs/99_all.ipynb #0f2f639e
 __all__ = [o for o in list(globals()) if not o.startswith('_')]

@@ -474,6 +474,12 @@ def _make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **se
     cfg = changed(SRE2L, seed=seed, **settings)
     return sre2l(data, teacher, ipc, cfg if flip else unflipped(cfg), path, show=show)
 
+# %% ../nbs/32_methods.ipynb #9e60770e
+@method('cidd', configs=(CIDDConfig,), labels=dict(kind='distances'), slow=False, tiny=dict(pool=20, require_correct=False))
+def _make_cidd(data, ipc, seed, teacher, **settings):
+    "Crops of real images that CIDD chooses, see `initialise`"
+    return initialise(data, teacher, ipc, CIDDConfig(**settings), seed=seed)
+
 # %% ../nbs/32_methods.ipynb #4d0ceef5
 @method('nrr-dd', configs=(CIDDConfig, NRRConfig), labels=dict(kind='distances'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2, pool=20, require_correct=False))

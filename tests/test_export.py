@@ -41,7 +41,7 @@ def fit(model, batches, epochs=40):
 # ---- others train from the files ----
 @pytest.mark.parametrize('format', ['png', 'webp'])
 def test_fastai_learns_from_the_folder(data, syn, tmp_path, format):
-    import fastai.callback.progress # gives a Learner no_bar
+    import fastai.callback.progress # noqa: F401, gives a Learner no_bar
     from fastai.learner import Learner
     from fastai.losses import CrossEntropyLossFlat
     from fastai.vision.data import ImageDataLoaders
