@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #6bb9ed0b
+# %% ../nbs/99_all.ipynb #3f55daf3
 from .basics import changed, mean_ci, results_table, settings_table
 from .core import Distilled, DistillError, show_images, show_rows
 from .data import ImageData, Split

@@ -456,7 +456,11 @@ def images_of(
 )->tuple: # `Work`, image side, is that side fixed?, what `look` says of the folder
     "What a search on these data is about"
     if isinstance(data, ImageData): return work_in(data, ipc),data.size,True,''
-    raise ValueError('not yet')
+    seen = look(data, **{k: v for k,v in load.items() if k in ('val', 'classes')})
+    counts = class_counts(seen, load.get('n_train'), load.get('n_test'))
+    side,size = min(o[1] for o in seen.sizes.values()),load.get('size')
+    work = work_of(counts, 1 if seen.grey==1 else 3, ipc, Plan.held_out)
+    return work,size or side,size is not None,str(seen)
 
 # %% ../nbs/33a_auto.ipynb #13637756
 def planned_for(

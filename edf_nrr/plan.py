@@ -256,7 +256,7 @@ def students_work(
     "What all students of a part of the search cost"
     both_kinds = ['hard', 'taught']
     full = {('hard', 'step'): p.full_seeds*p.teacher_epochs*o.n_train/min(128, o.n)}
-    test = student_work(p, ['taught']*2*p.test_seeds+['hard']*p.full_seeds, o.n_test)
+    test = student_work(p, ['taught']*3*p.test_seeds+['hard']*p.full_seeds, o.n_test)
     return dict(judge=student_work(p, both_kinds*p.seeds, o.n_held), rates=student_work(p, both_kinds*4, o.n_held),
                 test=both(test, full))
 
@@ -407,7 +407,7 @@ def choose_plan(
 
 # %% ../nbs/33_plan.ipynb #6e623aa7
 def clock_words(
-    seconds:float
+    seconds:float # A duration
 )->str:
     "Such as '40 s', '4 min' or '2.5 h'"
     if seconds<100: return f'{seconds:.0f} s'
