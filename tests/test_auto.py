@@ -1,7 +1,7 @@
 "The search for the best set: it chooses by held-out images only, keeps what it has, stops in time, and its verdict follows from its numbers"
 import dataclasses,json
 import pytest, torch
-from edf_nrr.auto import Search, auto, methods_to_try, pays, recipe_in, verdict_of
+from edf_nrr.auto import Search, auto, methods_to_try, recipe_in, verdict_of, worth_it
 from edf_nrr.basics import mean_ci, read_json, rng
 from edf_nrr.core import Distilled
 from edf_nrr.data import ImageData, Split
@@ -42,7 +42,7 @@ def done(data, tmp_path_factory):
 
 def test_noise_does_not_pay(data, noise, tmp_path):
     res,_ = search(data, tmp_path, [noise])
-    assert 'does not pay' in res.verdict and res.best['method']==RANDOM
+    assert 'not pay here' in res.verdict and res.best['method']==RANDOM
     best = Distilled.load(tmp_path/'best'/'distilled.safetensors')
     real = {o.numpy().tobytes() for o in (data.pixels('train')*255).round().to(torch.uint8)}
     assert {o.numpy().tobytes() for o in (best.pixels()*255).round().to(torch.uint8)} <= real
@@ -95,7 +95,7 @@ def test_the_folder_trains_what_the_report_says(data, done):
     file,recipe = path/'best'/'labels.safetensors',recipe_in(syn)
     if file.exists(): e = evaluate_labels(syn, Labels.load(file), data, PLAN.student, 3, recipe, show=False)
     else: e = evaluate(syn, data, PLAN.student, 3, recipe)
-    used = 'best' if pays(res.best['method'], res.tested) else 'instead'
+    used = 'best' if worth_it(res.best['method'], res.tested) else 'instead'
     assert abs(e.mean-mean_ci(res.tested[used])[0]) < .1
     found = read_json(path/'auto.json')
     assert found['verdict']==res.verdict and res.verdict.split(':')[0] in (path/'report.html').read_text()
@@ -112,12 +112,12 @@ def test_names_are_escaped_in_the_page(data, tmp_path):
     assert '<script>' not in page and '<b>mine' not in page and '&lt;b&gt;mine' in page
 
 @pytest.mark.parametrize('best,random,instead,word', [
-    ([.64, .66, .63], [.60, .61, .59], [.60, .61, .59], 'It pays: +4'), ([.60, .61, .59], [.64, .66, .63], [.64, .66, .63], 'does not pay here (-4'),
-    ([.59, .62, .61], [.60, .61, .59], [.60, .61, .59], 'resolve no difference'), ([.64, .66, .63], [.60, .61, .59], [.70, .71, .69], 'does not pay here (-5')])
+    ([.64, .66, .63], [.60, .61, .59], [.60, .61, .59], 'It pays: +4'), ([.60, .61, .59], [.64, .66, .63], [.64, .66, .63], 'does not pay here: -4'),
+    ([.59, .62, .61], [.60, .61, .59], [.60, .61, .59], 'do not resolve'), ([.64, .66, .63], [.60, .61, .59], [.70, .71, .69], 'does not pay here: -5')])
 def test_verdicts(best, random, instead, word):
     t = dict(best=best, random=random, instead=instead, full=[.8, .81])
     assert word in verdict_of('nrr-dd', '4-byte labels', 'full soft labels', t, 100, 'x')
-    assert pays('nrr-dd', t)==('It pays' in word) and not pays(RANDOM, t)
+    assert worth_it('nrr-dd', t)==('It pays' in word) and not worth_it(RANDOM, t)
 
 @pytest.mark.parametrize('wrong,match', [(dict(methods=['nope']), 'nope'), (dict(labels='tiny'), 'tiny'), (dict(minutes=0), 'minutes'), (dict(ipc=0), 'ipc'),
                                          (dict(minutes=.001), 'too few'), (dict(plan=3), 'plan')])
