@@ -8,13 +8,14 @@ __all__ = ['COMMANDS', 'COMMON', 'Registered', 'command', 'SettingsText', 'as_pa
            'DocumentedCommand', 'by_section', 'write_examples', 'DD', 'say_version', 'all_commands',
            'only_own_warnings', 'usage_line', 'run_command', 'main', 'command_line', 'parse_value', 'named_values',
            'parse_settings', 'load_plugin', 'asks_for_settings', 'section_rows', 'as_typed', 'section_text',
-           'settings_help', 'loaded', 'images_to_search', 'dd_auto', 'dd_experts', 'given_teacher', 'shared_for',
-           'dd_distill', 'dd_relabel', 'set_experts', 'set_teacher', 'random_labellers', 'evaluations_of_images',
-           'evaluations_of_labels', 'dd_evaluate', 'named_sets', 'file_entry', 'dd_compare', 'dd_export',
-           'class_shares', 'scoring_network', 'dd_complexity', 'dd_settings', 'dd_demo']
+           'settings_help', 'shorter_side', 'usual_side', 'loaded', 'has_sides', 'images_to_search', 'dd_auto',
+           'dd_experts', 'given_teacher', 'shared_for', 'dd_distill', 'data_of', 'dd_relabel', 'set_experts',
+           'set_teacher', 'random_labellers', 'evaluations_of_images', 'evaluations_of_labels', 'dd_evaluate',
+           'named_sets', 'file_entry', 'dd_compare', 'dd_export', 'class_shares', 'scoring_network', 'dd_complexity',
+           'dd_settings', 'dd_demo']
 
 # %% ../nbs/40_cli.ipynb #7889e353
-import dataclasses,difflib,functools,importlib.util,inspect,os,shlex,signal,sys,time,tomllib,warnings
+import dataclasses,difflib,functools,importlib.util,inspect,os,re,shlex,signal,sys,time,tomllib,warnings
 from contextlib import contextmanager
 from pathlib import Path
 import click
@@ -406,11 +407,34 @@ def settings_help(
     names = cmd.about.settings.format(**values).split(',')
     return '\n'.join(section_text(o) for o in names if o and o!='none')
 
+# %% ../nbs/40_cli.ipynb #d70dd51f
+def shorter_side(
+    file # Of an image
+)->int: # Pixels. 0 where it cannot be read
+    "The shorter side of an image, by its first bytes"
+    from PIL import Image
+    try:
+        with Image.open(file) as im: return min(im.size)
+    except (OSError, ValueError): return 0
+
+# %% ../nbs/40_cli.ipynb #203d7e4a
+def usual_side(
+    data:str # What the user names
+)->int|None: # None for anything but a folder of images
+    "Image side for a folder: the shorter side that half of its images have, by a hundred of them, and 64 at most"
+    from edf_nrr.files import image_files
+    from edf_nrr.imagenet import SUBSETS
+    from edf_nrr.load import BUILT_IN
+    named = data in BUILT_IN or data in SUBSETS
+    files = [] if named or not Path(data).is_dir() else image_files(data)
+    sides = sorted(filter(None, map(shorter_side, files[::1+len(files)//100])))
+    return min(64, sides[len(sides)//2]) if sides else None
+
 # %% ../nbs/40_cli.ipynb #ba5358c9
 def loaded(
     data:str='cluttered_digits', # digits, cluttered_digits, cifar10, cifar100, a folder of images or of Parquet files, or a subset of ImageNet such as imagewoof
     root:str='data', # Folder of CIFAR, or of ImageNet's train/ and val/
-    size:int=None, # Image side. Default: that of the data
+    size:int=None, # Image side. Default: that of the data. Folders of images: as most of them have, 64 at most
     object_fraction:float=.25, # Of cluttered_digits: area of a digit's square by that of the image
     n_train:int=None, # Training images. Default: all (4000 for cluttered_digits)
     n_test:int=None, # Test images. Default: all (1000 for cluttered_digits)
@@ -419,7 +443,15 @@ def loaded(
 ): # `ImageData`
     "The data that a command works on, see `load_data`"
     from edf_nrr.load import load_data
-    return load_data(data, root, size, object_fraction, n_train, n_test, zca, download)
+    return load_data(data, root, size or usual_side(data), object_fraction, n_train, n_test, zca, download)
+
+# %% ../nbs/40_cli.ipynb #9ac4172e
+def has_sides(
+    name:str, # Of the data
+    no_flip:bool=False # Does a person say so?
+)->bool:
+    "Is a mirror image another thing?"
+    return no_flip or bool(re.match(r'(cluttered_)?digits(\(|$)', str(name)))
 
 # %% ../nbs/40_cli.ipynb #ed219d90
 def images_to_search(
@@ -473,16 +505,18 @@ def dd_experts(
     path:str='runs/experts', # Folder of the store
     expert_arch:str=None, # Network of the experts. Default: that of the settings
     expert_epochs:int=None, # Epochs that each trains. Default: those of the settings
+    no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored. Digits know it
     settings:str|dict='', # Such as n=4,rule=gsam,dtype=bfloat16. help lists them
     **kwargs
 ):
     "Record expert trajectories"
     from edf_nrr.basics import changed, given
+    from edf_nrr.methods import unflipped
     from edf_nrr.trajectory import ExpertConfig, check_number, expert_accuracy, record_experts
     cfg = changed(ExpertConfig(), **given(arch=expert_arch, epochs=expert_epochs) | parse_settings(settings))
     real = loaded(data, **kwargs)
     check_number(path, cfg.n)
-    experts = record_experts(real, path, cfg)
+    experts = record_experts(real, path, unflipped(cfg) if has_sides(data, no_flip) else cfg)
     acc = expert_accuracy(experts, real, 0, experts.epochs[-1:])[0]
     print(f'{experts}\ntest accuracy of the first at its last epoch: {acc:.1%}')
 
@@ -503,12 +537,14 @@ def shared_for(
     teacher:str, # File of a teacher, '' to train one
     arch:str, # Network of the teacher that is trained
     epochs:int, # Passes over the training images for it
-    **changes # Of `Preset`: work, flip
+    work:str='quick', # Settings to start from, see `Preset`
+    no_flip:bool=False # Does a person say that things have a left and a right?
 ): # `Shared`
     "What a command gives to a method"
     from edf_nrr.basics import changed
-    from edf_nrr.methods import QUICK_PRESET, Shared
-    preset = changed(QUICK_PRESET, teacher=dict(arch=arch, epochs=epochs), **changes)
+    from edf_nrr.methods import QUICK_PRESET, Shared, without_flip
+    preset = changed(QUICK_PRESET, teacher=dict(arch=arch, epochs=epochs), work=work)
+    if has_sides(real.name, no_flip): preset = without_flip(preset)
     return Shared(real, preset, path, teacher=given_teacher(teacher, real.device))
 
 # %% ../nbs/40_cli.ipynb #41422946
@@ -527,7 +563,7 @@ def dd_distill(
     teacher:str='', # For methods that need a teacher: its file. Default: one is trained and kept in the folder of the run
     teacher_arch:str='convnet_bn', # Network of the teacher that is trained
     teacher_epochs:int=10, # Passes over the training images for it
-    no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored
+    no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored. Digits know it
     plugin:str='', # Python file or module that registers methods of your own
     settings:str|dict='', # Of the method, such as iterations=500,alpha=.25,beta=none. help lists them. A text such as mask='none' needs double quotes around all
     **kwargs
@@ -540,7 +576,7 @@ def dd_distill(
     m,path,settings = find_method(method),Path(path or f'runs/{method}'),parse_settings(settings)
     check_settings(m, settings)
     real = loaded(data, **kwargs)
-    shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work=work, flip=not no_flip)
+    shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work, no_flip)
     if work=='published' and not own_published(m, real, ipc):
         raise ValueError(f'there are no published settings of {method} for {real.name} with ipc={ipc}: '
                          'use --work default or quick, and --settings')
@@ -549,9 +585,17 @@ def dd_distill(
     syn.save(path/'distilled.safetensors')
     print(f'{syn}\nwritten to {path/"distilled.safetensors"}\n{syn.export(path/"images")}')
 
+# %% ../nbs/40_cli.ipynb #563bb3c0
+def data_of(
+    syn # A distilled set
+)->str: # '' where the set does not say it
+    "The name of the data that a set was made of"
+    about = syn.provenance
+    return about.get('data') or about.get('start', {}).get('data', '')
+
 # %% ../nbs/40_cli.ipynb #5c48986a
 @command('dd relabel runs/nrr/distilled.safetensors --kind compact',
-         'dd relabel runs/nrr/distilled.safetensors --student-epochs 1000 --flip 0 --settings dtype=uint8',
+         'dd relabel runs/nrr/distilled.safetensors --student-epochs 1000 --settings dtype=uint8',
          old=dict(epochs='student_epochs'), settings='labels')
 def dd_relabel(
     distilled:str, # File of a distilled set
@@ -559,22 +603,23 @@ def dd_relabel(
     labels:str='', # File to write. Default: labels.safetensors beside the set
     kind:str='compact', # A preset (dbr, compact, ample, full) or a kind (hard, distances, soft, topk, components)
     student_epochs:int=300, # Epochs of students that labels are made for
-    flip:float=.5, # Probability of a mirror image. 0 for things that have a left and a right
+    flip:float=None, # Probability of a mirror image: 0 for things that have a left and a right. Default: 0 for digits, else .5
     seed:int=0, # Of the views
     settings:str|dict='' # Of the kind, such as k=5,dtype=uint8. help lists them
 ):
     "Ask a teacher about every view of a distilled set, and keep the answers"
-    from edf_nrr.basics import check_call, default_device
+    from edf_nrr.basics import check_call, default_device, given
     from edf_nrr.core import Distilled
     from edf_nrr.codes import LABEL_PRESETS
     from edf_nrr.dbr import label_views, relabel
     from edf_nrr.teachers import load_teacher
     how = LABEL_PRESETS.get(kind, dict(kind=kind)) | parse_settings(settings)
     check_call(relabel, dict(epochs=student_epochs, seed=seed) | how)
-    check_call(label_views, dict(flip=flip))
+    check_call(label_views, given(flip=flip))
     here,dev = Path(distilled).parent,default_device()
     syn,net = Distilled.load(distilled).to(dev),load_teacher(teacher or here/'teacher.safetensors', dev)
     path = Path(labels or here/'labels.safetensors')
+    if flip is None: flip = 0. if has_sides(data_of(syn)) else .5
     made = relabel(syn, net, epochs=student_epochs, path=path, views=label_views(syn, seed, flip=flip), **how)
     print(f'{made}\nwritten to {path}')
 
@@ -773,12 +818,12 @@ def dd_compare(
     counts = {k: kwargs.get(k) for k in ('size', 'n_train', 'n_test')}
     changes = given(seeds=seeds, budget=budget, **counts) | parse_settings(settings)
     preset = adjusted(QUICK_PRESET if quick else FULL_PRESET, changes)
-    if no_flip or data in ('digits', 'cluttered_digits'): preset = without_flip(preset)
+    if has_sides(data, no_flip): preset = without_flip(preset)
     names = [n for n in METHODS if '+' not in n] if not methods else [] if methods=='none' else methods.split(',')
     for n in names: find_method(n)
     for n in labels.split(','): one_of('labels', n, COLUMNS)
     files = named_sets(distilled)
-    counts = dict(size=preset.size if data!='digits' else counts['size'], n_train=preset.n_train, n_test=preset.n_test)
+    counts = dict(size=counts['size'] if data=='digits' else preset.size, n_train=preset.n_train, n_test=preset.n_test)
     real = loaded(data, **kwargs | counts)
     print(real)
     files = {n: file_entry(f, real, n) for n,f in files.items()}
