@@ -493,7 +493,7 @@ def dd_auto(
     options |= dict(skip_bad=True) if skip_bad else {}
     real = images_to_search(data, **options)
     if real is not data: options = {}
-    flip = not (no_flip or data in ('digits', 'cluttered_digits'))
+    flip = not has_sides(data, no_flip)
     auto(real, ipc, minutes, path, methods.split(',') if methods else None, labels, flip, dry_run=dry_run, **options)
 
 # %% ../nbs/40_cli.ipynb #8e8b97b1

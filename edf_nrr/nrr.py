@@ -378,7 +378,9 @@ def result(self:Refinement)->Distilled:
     "The images as a set, with the mean losses of all groups"
     syn,n = self.syn,len(self.groups) if self.done else 1
     ce,bn = (self.log.unflatten(0, (n, -1)).mean(0) if self.done else self.log)[:,:2].T.cpu()
-    about = dict(method=f"{syn.provenance.get('method', 'unknown')}+nrr", ipc=syn.ipc, seed=self.cfg.seed,
+    start = syn.provenance.get('method', 'unknown')
+    name = 'nrr-dd' if start=='cidd' else f'{start}+nrr'
+    about = dict(method=name, ipc=syn.ipc, seed=self.cfg.seed,
                  teacher=teacher_note(self.teacher), config=dataclasses.asdict(self.cfg), start=syn.provenance,
                  made_with=made_with(syn.images.device))
     history = dict(ce=ce.contiguous(), bn=bn.contiguous())
