@@ -8,7 +8,7 @@ PATH holds `imagenette128` and `lossless/cifar10` in the Hugging Face layout. Th
 
 digits      scikit-learn's digits as PNG, 8 pixels a side, without test images, with a broken file, a picture that is there twice, and a text file
 imagenette  another split of ImageNette at 64 pixels, as JPEG: 400 training and 100 validation images a class, drawn from training and test images
-twelve      ten classes of CIFAR-10 and two of ImageNette, with 30 to 3,000 images a class, as PNG, without test images
+twelve      two classes of ImageNette and ten of CIFAR-10, with 30 to 3,000 images a class, as PNG, without test images
 
 The long comparison trains ten students of every set that a search has made, with each kind of label, on the test images. The choice of the
 search is right when no other set is better by a difference that ten students resolve.
@@ -55,9 +55,9 @@ def write_imagenette(to, path):
 def write_twelve(to, path):
     "Twelve classes, each about 1.5 times as large as the one before"
     sizes = [round(30*100**(i/11)) for i in range(12)]
-    small,large = parquet(Path(path)/'lossless'/'cifar10', device='cpu'),parquet(Path(path)/'imagenette128', 32, device='cpu')
+    small,large = parquet(Path(path)/'lossless'/'cifar10', n_train=30_000, n_test=10, device='cpu'),parquet(Path(path)/'imagenette128', 32, device='cpu')
     for i,n in enumerate(sizes):
-        data,c = (small, i) if i<10 else (large, i-10)
+        data,c = (large, i) if i<2 else (small, i-2)
         of_c = (data.y('train')==c).nonzero().flatten()[:n]
         write_class(to/data.classes[c], data.pixels('train', of_c))
 

@@ -231,16 +231,14 @@ def test(self:Search,
     c = self.compared(self.test_entries(row), columns, range(p.test_seeds), 'tested', data, protocol=self.protocol)
     best,random = c[row['method'],column],c[RANDOM,column]['accuracy']
     if 'labels inside' in row['method']: random = best['random']
-    return dict(best=best['accuracy'], random=random, instead=c[RANDOM,other]['accuracy'], full=self.test_full(data))
+    return dict(best=best['accuracy'], random=random, instead=c[RANDOM,other]['accuracy'], full=self.test_full())
 
 # %% ../nbs/33a_auto.ipynb #0a2ea86a
 @patch
-def test_full(self:Search,
-    data:ImageData # To train on and to test by
-)->list: # Accuracies, one a seed
-    "Students of all images, which see as many as the teacher"
-    steps = self.plan.teacher_epochs*-(-len(data.train)//128)
-    c = compare(data, {RANDOM: self.random_entry()}, self.plan.student, ['hard'], range(self.plan.full_seeds), self.plan.steps,
+def test_full(self:Search)->list: # Accuracies, one a seed
+    "Students of all training images, also those that were held out, in as many passes as the teacher"
+    steps = self.plan.teacher_epochs*-(-len(self.data.train)//128)
+    c = compare(self.data, {RANDOM: self.random_entry()}, self.plan.student, ['hard'], range(self.plan.full_seeds), self.plan.steps,
                 protocol=changed(self.protocol, full_steps=steps), path=self.path/'full', show=False)
     return c[FULL,'hard']['accuracy']
 

@@ -69,9 +69,9 @@ class Plan(Settings):
     steps:Count = 300 # Steps of each student
     teacher_epochs:Count = 20 # Passes over the training images for the teacher
     held_out:Inside = .15 # Share of the training images that judge the methods
-    seeds:Count = 3 # Students that judge a method
+    seeds:Count = 2 # Students that judge a method by each kind of label
     test_seeds:Count = 5 # Students on the test images, of the best method and of random real images
-    full_seeds:Count = 2 # Students of all images on the test images
+    full_seeds:Count = 1 # Students of all images on the test images
     experts:Count = 2 # Networks whose training is recorded, for methods that match trajectories
     expert_epochs:Count = 16 # Their passes over the training images
 
