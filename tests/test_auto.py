@@ -1,5 +1,5 @@
 "The search for the best set: it chooses by held-out images only, keeps what it has, stops in time, and its verdict follows from its numbers"
-import dataclasses,json
+import dataclasses,json,subprocess,sys
 import pytest, torch
 from edf_nrr.auto import Search, auto, methods_to_try, recipe_in, verdict_of, worth_it
 from edf_nrr.basics import mean_ci, read_json, rng
@@ -125,6 +125,39 @@ def test_wrong_settings_are_refused_before_anything_is_made(data, tmp_path, wron
     kwargs = dict(ipc=2, minutes=5, flip=False, plan=PLAN, say=lambda o: None, methods=['herding'], path=tmp_path/'x') | wrong
     with pytest.raises(ValueError, match=match): auto(data, **kwargs)
     assert not (tmp_path/'x').exists()
+
+# ---- from a shell
+def messy_folder(path, data, classes=4, n=40):
+    "Digits as PNG without test images, with a broken file, a picture that is there twice, and a text file"
+    from torchvision.transforms.functional import to_pil_image
+    p,y = data.pixels('train'),data.y('train')
+    for c in range(classes):
+        (path/f'digit {c}').mkdir(parents=True)
+        for i,o in enumerate(p[y==c][:n]): to_pil_image(o).save(path/f'digit {c}'/f'{i}.png')
+    whole = (path/'digit 0'/'0.png').read_bytes()
+    (path/'digit 0'/'again.png').write_bytes(whole)
+    (path/'digit 1'/'broken.png').write_bytes(whole[:60])
+    (path/'notes.txt').write_text('digits')
+    return path
+
+def shell(*args, cwd):
+    "A command in a process of its own"
+    return subprocess.run([sys.executable, '-m', 'edf_nrr.cli', *map(str, args)], capture_output=True, text=True, cwd=cwd)
+
+def test_a_folder_goes_through(data, tmp_path):
+    messy_folder(tmp_path/'photos', data)
+    args = 'auto', 'photos', '--ipc', 1, '--minutes', 2, '--methods', 'herding', '--no-flip'
+    refused = shell(*args, cwd=tmp_path)
+    assert refused.returncode==1 and 'broken.png' in refused.stderr and 'Traceback' not in refused.stderr
+    planned = shell(*args, '--skip-bad', '--dry-run', cwd=tmp_path)
+    assert planned.returncode==0 and 'everything:' in planned.stdout and not (tmp_path/'runs').exists()
+    assert '161 training images of 4 classes' in planned.stdout and 'again.png' in planned.stdout
+    done = shell(*args, '--skip-bad', cwd=tmp_path)
+    assert done.returncode==0, done.stderr
+    res = read_json(tmp_path/'runs/auto/photos/auto.json')
+    assert res['verdict'] in done.stdout and 'report.html' in done.stdout
+    assert sorted(o.name for o in (tmp_path/'runs/auto/photos/best').iterdir())[:2]==['distilled.safetensors', 'images']
+    assert len(Distilled.load(tmp_path/'runs/auto/photos/best/distilled.safetensors'))==4
 
 # ---- plans
 WORK = Work(1000, 200, 300, 10, 3, 10)
