@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RUNGS', 'MAKING', 'fastest', 'image_seconds', 'Plan', 'ladder', 'Work', 'work_of', 'student_work', 'scoring_work',
            'refining_work', 'both', 'cidd_refining_work', 'embedding_work', 'matching_work', 'feature_work',
-           'preset_of', 'making_work', 'shared_work', 'Estimate', 'students_work', 'peak_bytes', 'rehearsal_set',
-           'rehearsal_teacher', 'step_seconds', 'rehearse', 'speeds_of', 'estimate', 'wanted', 'choose_plan',
-           'clock_words', 'check_minutes']
+           'preset_of', 'making_work', 'augmenting', 'shared_work', 'Estimate', 'students_work', 'peak_bytes',
+           'rehearsal_set', 'rehearsal_teacher', 'step_seconds', 'rehearse', 'speeds_of', 'estimate', 'wanted',
+           'choose_plan', 'clock_words', 'check_minutes']
 
 # %% ../nbs/33_plan.ipynb #ba3a5c93
 import dataclasses,math
@@ -226,14 +226,23 @@ def making_work(
     if name in MAKING: return MAKING[name](o, p, settings)
     return max((making_work(k, o, p) for k in MAKING), key=lambda w: sum(w.values()))
 
+# %% ../nbs/33_plan.ipynb #199752f9
+def augmenting(
+    images:int, # To be augmented
+    o:Work # How many images there are
+)->dict: # What and how, to how many
+    "A student's steps without its network"
+    return {('hard', 'step'): images/min(128, o.n), ('student', 'train'): -images}
+
 # %% ../nbs/33_plan.ipynb #c66d78e9
 def shared_work(
     o:Work, # How many images there are
     p:Plan # The sizes
-)->dict: # 'teacher' and 'experts' to network and way to images
+)->dict: # 'teacher' and 'experts' to what and how, to how many
     "Images that teacher and experts cost"
-    return dict(teacher={('teacher', 'train'): p.teacher_epochs*o.n_train, ('teacher', 'look'): o.n_test},
-                experts={('student', 'train'): p.experts*p.expert_epochs*o.n_train})
+    teacher,experts = p.teacher_epochs*o.n_train,p.experts*p.expert_epochs*o.n_train
+    return dict(teacher=both({('teacher', 'train'): teacher, ('teacher', 'look'): o.n_test}, augmenting(teacher, o)),
+                experts=both({('student', 'train'): experts}, augmenting(experts, o)))
 
 # %% ../nbs/33_plan.ipynb #543d4158
 @dataclasses.dataclass(frozen=True)
@@ -343,7 +352,7 @@ def estimate(
     speeds:dict # From `speeds_of`
 )->Estimate:
     "How long everything takes"
-    def seconds(w): return sum(n*speeds[k] for k,n in w.items())
+    def seconds(w): return max(0, sum(n*speeds[k] for k,n in w.items()))
     students = {k: seconds(w) for k,w in students_work(o, p).items()}
     make = {m: seconds(making_work(m, o, p)) for m in methods}
     shared = {k: seconds(w) for k,w in shared_work(o, p).items()}
