@@ -20,5 +20,9 @@ with tempfile.TemporaryDirectory() as d:
 assert again.images.equal(syn.images)
 print(compare(data, {'edf': syn}, experts.arch, ['hard'], 2, 10, Protocol(lrs=(.05,)), full=False, show=False).markdown())
 print(evaluate(syn, data, experts.arch, 2, Recipe(epochs=20)))
+from edf_nrr.cli import COMMANDS, DocumentedCommand
+for name,about in COMMANDS.items():
+    cmd = DocumentedCommand(name, about)
+    assert '--help' in cmd.get_help(cmd.make_context(name, [], resilient_parsing=True))
 versions()
 print('smoke: ok')

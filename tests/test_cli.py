@@ -54,7 +54,9 @@ def parsed(line):
     _,name,*args = shlex.split(line.removesuffix(' --settings help'))
     return DocumentedCommand(name, COMMANDS[name]).make_context(f'dd {name}', args).params
 
-@pytest.mark.parametrize('line', [line for o in COMMANDS.values() for line in o.examples])
+README = re.findall(r'^dd .*', (Path(__file__).parent.parent/'README.md').read_text(), re.M)
+
+@pytest.mark.parametrize('line', [line for o in COMMANDS.values() for line in o.examples] + README)
 def test_examples_can_be_parsed(line):
     from edf_nrr.methods import METHODS
     options = parsed(line)
@@ -116,6 +118,7 @@ def test_config_runs_a_command(tmp_path):
     (tmp_path/'o.toml').write_text(f'data = "digits"\npath = "{tmp_path}/ex"\nexpert-arch = "convnet_d1_w8"\nexpert-epochs = 1\n[settings]\nn = 1\n')
     out = dd('experts', '--config', tmp_path/'o.toml', '--expert-epochs', 2).stdout
     assert 'Experts(1 of convnet_d1_w8' in out and json.loads((tmp_path/'ex/experts.json').read_text())['config']['epochs']==2
+    assert 'flip' not in json.loads((tmp_path/'ex/experts.json').read_text())['config']['augment']['strategy'] # of digits
 
 # ---- settings in words ----
 def test_settings_help():
@@ -186,7 +189,7 @@ def test_complexity_of_a_folder_prints_its_table(tmp_path):
             for i in range(12):
                 im = Image.new('RGB', (16, 16), (90, 90+i, 90)); im.paste(colour, (i%6, 2, 6+i%6, 9))
                 im.save(tmp_path/'data'/part/c/f'{i}.png')
-    out = dd('complexity', '--data', tmp_path/'data', '--size', 16, '--path', tmp_path/'c', '--teacher-arch', 'convnet_bn_d1_w16', '--teacher-epochs', 20).stdout
+    out = dd('complexity', '--data', tmp_path/'data', '--path', tmp_path/'c', '--teacher-arch', 'convnet_bn_d1_w16', '--teacher-epochs', 20).stdout
     r = json.loads((tmp_path/'c/complexity.json').read_text())
     for c in ('red', 'blue'): assert f"| {c} | 12 | {100*r['classes'][c]['complexity']:.1f} |" in out
     assert f"| all | 24 | {100*r['mean']:.1f} |" in out and (tmp_path/'c/complexity.png').exists() and r['command'].startswith('dd complexity --data')
