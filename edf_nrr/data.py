@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Split', 'fits', 'check_room', 'batch_starts', 'pick_classes', 'class_rank', 'balanced_rows', 'held_out',
            'level_counts', 'normalize_of', 'fit_normalize', 'check_splits', 'ImageData', 'use_device', 'numbered',
-           'outline', 'pixel_covariance', 'fit_zca']
+           'outline', 'pixel_covariance', 'fit_zca', 'differences']
 
 # %% ../nbs/01_data.ipynb #ff927e1c
 import copy,math
@@ -250,7 +250,7 @@ class ImageData:
         self.train,self.test = train.to(self.device),test.to(self.device)
         self.classes,self.name = list(classes),name
         self.norm = (norm or fit_normalize(self.train)).to(self.device)
-        self._encoded = {}
+        self.source,self._encoded = None,{} # `load_data` says in `source` how to load them again
 
 # %% ../nbs/01_data.ipynb #dac67bb4
 @patch(as_prop=True)
@@ -303,13 +303,15 @@ def in_memory(self:ImageData,
     "Is the split one tensor, rather than read from disk?"
     return self.split(split).in_memory
 
-# %% ../nbs/01_data.ipynb #761a8ed1
+# %% ../nbs/01_data.ipynb #ec4712e3
 @patch
 def to(self:ImageData,
     device # A torch device
 )->ImageData:
     "The same set on `device`"
-    return ImageData(self.train, self.test, self.classes, self.norm, self.name, device)
+    res = ImageData(self.train, self.test, self.classes, self.norm, self.name, device)
+    res.source = self.source
+    return res
 
 # %% ../nbs/01_data.ipynb #89893a9c
 @patch
@@ -612,3 +614,22 @@ def identity(self:ImageData,
     space = [norm.kind, norm.eps if norm.kind=='zca' else digest(norm.mean, norm.std)]
     images = [[len(o), digest(o.y, o.sample())] for o in parts]
     return dict(name=self.name, classes=self.classes, shape=list(self.train.shape), space=space, images=images)
+
+# %% ../nbs/01_data.ipynb #e3de8090
+@patch
+def contents(self:ImageData)->dict: # JSON
+    "What tells these data from others, whatever they are called"
+    return {k: v for k,v in self.identity('test').items() if k!='name'}
+
+# %% ../nbs/01_data.ipynb #7f09827f
+def differences(
+    then:dict, # `contents` of some data
+    now:dict # Of others
+)->list: # Of phrases, empty when they are the same
+    "How data differ"
+    words = dict(classes='other classes', shape='images of another shape (C,H,W)', space='another input space')
+    said = [f'{what}: {then[k]} then, {now[k]} now' for k,what in words.items() if then[k]!=now[k]]
+    for part,a,b in zip(('training', 'test'), then['images'], now['images']):
+        if a[0]!=b[0]: said.append(f'{a[0]:,} {part} images then, {b[0]:,} now')
+        elif a!=b: said.append(f'other {part} images, though as many')
+    return said

@@ -7,8 +7,8 @@ __all__ = ['SHARED', 'METHODS', 'QUICK_PRESET', 'FULL_PRESET', 'QUICK_EDF', 'TIN
            'parameters', 'known_settings', 'method_rows', 'check_settings', 'check_together', 'check_function',
            'method', 'find_method', 'Preset', 'section_changed', 'adjusted', 'unflipped', 'without_flip', 'Shared',
            'as_json', 'epochs_needed', 'own_published', 'work_settings', 'method_settings', 'published_note',
-           'make_set', 'split_settings', 'published_matching', 'published_part', 'matching_method', 'set_identity',
-           'entries_of']
+           'remembering', 'make_set', 'split_settings', 'published_matching', 'published_part', 'matching_method',
+           'set_identity', 'entries_of']
 
 # %% ../nbs/32_methods.ipynb #2b4f1c60
 import dataclasses,inspect,json
@@ -348,6 +348,15 @@ def published_note(
     instead = f'those of {m.like}' if work_settings(m, data, ipc, 'published') else 'its defaults'
     return f'{m.name} has no published settings for {data.name} with ipc={ipc}: it takes {instead}'
 
+# %% ../nbs/32_methods.ipynb #1ec63285
+def remembering(
+    syn:Distilled, # A set
+    data:ImageData # It was made from these
+)->Distilled: # The set itself
+    "Note in a set how its data are loaded again, where they know it"
+    if data.source: syn.provenance['source'] = data.source
+    return syn
+
 # %% ../nbs/32_methods.ipynb #758ebc47
 def make_set(
     name, # A registered method, or a `Method`
@@ -371,7 +380,7 @@ def make_set(
     if show and note: print(note)
     values = dict(path=path, show=show, flip=shared.preset.flip)
     given = {k: values[k] if k in values else getattr(shared, k) for k in needs}
-    return m.make(data, ipc, seed, **given, **settings)
+    return remembering(m.make(data, ipc, seed, **given, **settings), data)
 
 # %% ../nbs/32_methods.ipynb #1220e0ee
 def split_settings(
