@@ -10,9 +10,9 @@ __all__ = ['COMMANDS', 'COMMON', 'Registered', 'command', 'SettingsText', 'as_pa
            'parse_settings', 'load_plugin', 'asks_for_settings', 'section_rows', 'as_typed', 'section_text',
            'settings_help', 'shorter_side', 'usual_side', 'loaded', 'has_sides', 'images_to_search', 'dd_auto',
            'dd_experts', 'given_teacher', 'shared_for', 'dd_distill', 'data_of', 'dd_relabel', 'set_experts',
-           'set_teacher', 'random_labellers', 'evaluations_of_images', 'evaluations_of_labels', 'dd_evaluate',
-           'named_sets', 'file_entry', 'dd_compare', 'dd_export', 'class_shares', 'scoring_network', 'dd_complexity',
-           'dd_settings', 'dd_demo']
+           'set_teacher', 'random_labellers', 'evaluations_of_images', 'evaluations_of_labels', 'judges', 'full_row',
+           'dd_evaluate', 'named_sets', 'file_entry', 'dd_compare', 'dd_export', 'class_shares', 'scoring_network',
+           'dd_complexity', 'dd_settings', 'dd_demo']
 
 # %% ../nbs/40_cli.ipynb #7889e353
 import dataclasses,difflib,functools,importlib.util,inspect,os,re,shlex,signal,sys,time,tomllib,warnings
@@ -436,14 +436,21 @@ def loaded(
     root:str='data', # Folder of CIFAR, or of ImageNet's train/ and val/
     size:int=None, # Image side. Default: that of the data. Folders of images: as most of them have, 64 at most
     object_fraction:float=.25, # Of cluttered_digits: area of a digit's square by that of the image
-    n_train:int=None, # Training images. Default: all (4000 for cluttered_digits)
-    n_test:int=None, # Test images. Default: all (1000 for cluttered_digits)
+    n_train:int=None, # At most so many training images, balanced over classes. Default: all (4000 for cluttered_digits)
+    n_test:int=None, # At most so many test images, balanced over classes. Default: all (1000 for cluttered_digits)
     zca:bool=False, # Whiten?
-    download:bool=False # Fetch CIFAR when it is missing?
+    download:bool=False, # Fetch CIFAR when it is missing?
+    val:str=None, # Of a folder: its folder of test images. Default: val, valid, validation or test, else a share is held out
+    classes:str=None, # Classes to keep, joined by commas. Default: all
+    resize:str=None, # Of a folder: squash images to a square, or crop them. Default: squash
+    skip_bad:bool=False, # Of a folder: leave out images that cannot be read?
+    bad_report:str=None, # Of a folder: JSON file that lists these
+    split_seed:int=0 # Of a folder without test images: which ones are held out
 ): # `ImageData`
     "The data that a command works on, see `load_data`"
     from edf_nrr.load import load_data
-    return load_data(data, root, size or usual_side(data), object_fraction, n_train, n_test, zca, download)
+    return load_data(data, root, size or usual_side(data), object_fraction, n_train, n_test, zca, download, val,
+                     classes and classes.split(','), resize, skip_bad, bad_report, split_seed)
 
 # %% ../nbs/40_cli.ipynb #9ac4172e
 def has_sides(
@@ -572,10 +579,12 @@ def dd_distill(
     load_plugin(plugin)
     importlib.import_module('edf_nrr.export') # gives sets their method `export`
     from edf_nrr.methods import check_settings, find_method, make_set, own_published, parameters
+    from edf_nrr.training import capped_ipc
     from edf_nrr.trajectory import Experts
     m,path,settings = find_method(method),Path(path or f'runs/{method}'),parse_settings(settings)
     check_settings(m, settings)
     real = loaded(data, **kwargs)
+    ipc = capped_ipc(real, ipc)
     shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work, no_flip)
     if work=='published' and not own_published(m, real, ipc):
         raise ValueError(f'there are no published settings of {method} for {real.name} with ipc={ipc}: '
@@ -712,35 +721,66 @@ def evaluations_of_labels(
     yield one(syn, labels, len(draws))
     yield joined([one(o, answers(o), [s]) for s,o in enumerate(draws)])
 
+# %% ../nbs/40_cli.ipynb #aa518ee3
+def judges(
+    syn, # A set
+    data:str, # Name or folder of the data that judge it, '' for those that it was made from
+    **options # Of `loaded`
+): # `ImageData`
+    "The real data that a set is tested on: its own, from where they were, or from where they are now"
+    from edf_nrr.data import ImageData
+    from edf_nrr.load import load_source
+    usual = {k: p.default for k,p in inspect.signature(loaded).parameters.items()}
+    typed = {k: v for k,v in options.items() if v!=usual[k]}
+    if 'classes' in typed: typed['classes'] = typed['classes'].split(',')
+    if data and not syn.provenance.get('source'): return loaded(data, **options)
+    real = load_source(syn.provenance.get('source'), **typed | (dict(name=data) if data else {}))
+    return ImageData(real.train, real.test, real.classes, syn.norm, real.name, real.device)
+
+# %% ../nbs/40_cli.ipynb #4726caab
+def full_row(
+    real, # `ImageData`
+    arch, # Network of the students
+    n:int, # Images of the set
+    epochs # Of its students. None: 1000
+)->dict: # A row of a results file
+    "What one network learns from all training images, in as many steps as a student of the set has"
+    from edf_nrr.report import FULL
+    from edf_nrr.training import full_accuracy
+    found = full_accuracy(real, arch, (epochs or 1000)*-(-n//128))
+    return dict(method=FULL, ipc=len(real.train)/real.n_classes, arch=arch, labels='hard', accuracy=found, seeds=[0], sets=1)
+
 # %% ../nbs/40_cli.ipynb #4829f793
-@command('dd evaluate runs/c10/distilled.safetensors --data cifar10 --zca --student-arch convnet,resnet18_cifar',
-         'dd evaluate runs/nrr/distilled.safetensors --data cifar10 --labels runs/nrr/labels.safetensors --out nrr.json',
+@command('dd evaluate runs/c10/distilled.safetensors --student-arch convnet,resnet18_cifar',
+         'dd evaluate runs/nrr/distilled.safetensors --labels runs/nrr/labels.safetensors --out nrr.json',
+         'dd evaluate from-elsewhere.safetensors --data photos --size 64',
          old=dict(arch='student_arch', epochs='student_epochs'))
 @delegates(loaded)
 def dd_evaluate(
     distilled:str, # File of a distilled set
-    data:str='cluttered_digits', # Real data that judge: a name or a folder, see --help of `dd distill`
+    data:str='', # Real data that judge: a name or a folder. Default: those that the set was made from
     labels:str='', # File of `dd relabel`: students learn from it. Default: from the labels of the set
     experts:str='', # Folder of the set's experts, which label random real images as the set is. Default: looked for
     teacher:str='', # File of the teacher of the labels, or one in place of experts. Default: teacher.safetensors beside the set
     student_arch:str='', # Networks of the students, joined by commas. Default: the one of the experts or of the teacher
     seeds:int=5, # Students each
     student_epochs:int=None, # Of each student. Default: 1000, or as many as have labels
+    no_full:bool=False, # Leave out the network that learns from all training images?
     out:str='', # Results file to write
     **kwargs
 ):
-    "Train students on a distilled set, and on as many random real images under the same kind of labels, and test both"
+    "Train students on a distilled set, and on as many random real images under the same kind of labels, test both, and say whether the set pays"
     importlib.import_module('edf_nrr.codes') # adds kinds of label
     from edf_nrr.basics import check_call, given, write_results
     from edf_nrr.core import Distilled, check_fits
     from edf_nrr.dbr import Labels
-    from edf_nrr.report import RANDOM
+    from edf_nrr.report import RANDOM, standing, verdict
     from edf_nrr.training import Recipe, random_real, student_seeds
     from edf_nrr.training import student_arch as own_arch
     student_seeds(seeds)
     check_call(Recipe, given(epochs=student_epochs))
     t0,syn,rows = time.time(),Distilled.load(distilled),[]
-    real = loaded(data, **kwargs)
+    real = judges(syn, data, **kwargs)
     check_fits(syn, real)
     if labels: nets,name,warning = None,RANDOM,''
     else: nets,name,warning = random_labellers(syn, real, distilled, experts, teacher)
@@ -755,6 +795,12 @@ def dd_evaluate(
             if e.about['method']==RANDOM: e.about['method'] = name
             rows.append(e.row())
             print(f'{e.about["method"]:>12} {a:>16} {e.about["labels"]:>5} labels  {e}')
+        own,other = rows[-2:]
+        if not no_full: rows.append(full_row(real, a, len(syn), student_epochs))
+        full = [] if no_full else rows[-1]['accuracy']
+        than = name if warning else 'random real images with the same labels'
+        print(standing(own['method'], own['accuracy'], other['accuracy'], full, len(real.train), than))
+        print(verdict(own['accuracy'], other['accuracy'], than))
     print(f'{rows[0]["method"]} is one set: its interval covers the students only. '
           'Random real images are another draw for each student.')
     if warning: print(f'Note: {warning}.')

@@ -51,7 +51,8 @@ def naming(
     "An error that names the file when it cannot be read"
     try: yield
     except Exception as e:
-        raise BadImage(name, f'cannot be read as an image ({type(e).__name__}: {e})') from e
+        said = str(e).replace(f' {str(name)!r}', '')
+        raise BadImage(name, f'cannot be read as an image ({type(e).__name__}: {said})') from e
 
 # %% ../nbs/01b_files.ipynb #d075e8ab
 def max_pixels()->int: # Pixels

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'DATM_RECIPE', 'EDF_RECIPE', 'RDED_RECIPE', 'hit_rates', 'accuracy', 'teacher_batches', 'teacher_loaders',
-           'fit_one_cycle', 'check_teacher', 'train_teacher', 'check_ipc', 'capped_ipc', 'random_rows', 'mean_logits',
-           'random_real', 'target_probs', 'Recipe', 'student_lr', 'student_arch', 'new_student', 'make_optimiser',
-           'set_lr', 'student_batches', 'student_step', 'student_draws', 'train_student', 'keeps_statistics',
-           'why_alone', 'stack_students', 'stacked_gradient', 'train_students', 'faster_together', 'Evaluation',
-           'check_epochs', 'student_curves', 'stacked_curves', 'student_seeds', 'arch_name', 'evaluate', 'joined',
-           'tune_lr']
+           'fit_one_cycle', 'check_teacher', 'fitted', 'train_teacher', 'check_ipc', 'full_accuracy', 'capped_ipc',
+           'random_rows', 'mean_logits', 'random_real', 'target_probs', 'Recipe', 'student_lr', 'student_arch',
+           'new_student', 'make_optimiser', 'set_lr', 'student_batches', 'student_step', 'student_draws',
+           'train_student', 'keeps_statistics', 'why_alone', 'stack_students', 'stacked_gradient', 'train_students',
+           'faster_together', 'Evaluation', 'check_epochs', 'student_curves', 'stacked_curves', 'student_seeds',
+           'arch_name', 'evaluate', 'joined', 'tune_lr']
 
 # %% ../nbs/04_training.ipynb #ebe4f9c0
 import dataclasses,itertools,math
@@ -115,7 +115,25 @@ def check_teacher(
     raise ValueError(f'the teacher is right on {accuracy:.1%} of the test images, chance is {1/n_classes:.1%}: '
                      'train longer (epochs), change lr, or check that images and labels belong together')
 
-# %% ../nbs/04_training.ipynb #975b98be
+# %% ../nbs/04_training.ipynb #ae474a33
+def fitted(
+    data:ImageData, # Real data
+    arch, # Network, see `create_model`
+    epochs:int, # Passes over the training images
+    lr:float=3e-3, # Largest learning rate of the cycle (Adam)
+    batch_size:int=128, # Images a step
+    augment:DSA|None=DSA(), # Augmentation, None for none
+    seed:int=0, # Fixes weights, order, augmentation and dropout
+    show:bool=False # Show fastai's table of losses?
+): # Network
+    "A network trained on all training images"
+    net = create_model(arch, data.n_classes, data.size, data.channels, seed=seed_of(seed, 'teacher', 'init'))
+    net = net.to(data.device)
+    with kept_memory(), layer_draws(seed_of(seed, 'teacher', 'layers'), data.device):
+        fit_one_cycle(net, teacher_loaders(data, batch_size, augment, seed), epochs, lr, show)
+    return net
+
+# %% ../nbs/04_training.ipynb #7e2b1755
 @checked
 def train_teacher(
     data:ImageData, # Real data
@@ -128,10 +146,7 @@ def train_teacher(
     show:bool=True # Show fastai's table of losses?
 ): # Network in eval mode with `.classes`, `.space`, `.accuracy` on the test images, and `.about`
     "Train a network on real data with one-cycle learning rates"
-    net = create_model(arch, data.n_classes, data.size, data.channels, seed=seed_of(seed, 'teacher', 'init'))
-    net = net.to(data.device)
-    with kept_memory(), layer_draws(seed_of(seed, 'teacher', 'layers'), data.device):
-        fit_one_cycle(net, teacher_loaders(data, batch_size, augment, seed), epochs, lr, show)
+    net = fitted(data, arch, epochs, lr, batch_size, augment, seed, show)
     net.classes,net.space,net.accuracy = list(data.classes),data.norm,accuracy(net, data)
     net.about = dict(arch=arch, size=data.size, channels=data.channels, made_with=made_with(data.device))
     check_teacher(net.accuracy, data.n_classes)
@@ -149,6 +164,19 @@ def check_ipc(
         if n>=ipc: continue
         raise ValueError(f'class {name!r} has {n} training images, fewer than ipc={ipc}: use ipc<={n}, '
                          f'or leave the class out (classes=, --classes)')
+
+# %% ../nbs/04_training.ipynb #79b259c7
+@checked
+def full_accuracy(
+    data:ImageData, # Real data
+    arch='convnet', # Network, see `create_model`
+    steps:Count=1000, # At least so many
+    seeds:Count=1, # Networks
+    batch_size:Count=128 # Images a step
+)->list: # Fractions, one a network
+    "Accuracies on the test images of networks that saw all training images"
+    epochs = max(5, math.ceil(steps/math.ceil(len(data.train)/batch_size)))
+    return [accuracy(fitted(data, arch, epochs, batch_size=batch_size, seed=s), data) for s in range(seeds)]
 
 # %% ../nbs/04_training.ipynb #84ff29bc
 @checked

@@ -195,7 +195,7 @@ def test_complexity_of_a_folder_prints_its_table(tmp_path):
     assert f"| all | 24 | {100*r['mean']:.1f} |" in out and (tmp_path/'c/complexity.png').exists() and r['command'].startswith('dd complexity --data')
 
 def test_evaluate_gives_random_images_the_labels_of_the_set(tmp_path):
-    d = 'evaluate',tmp_path/'edf/distilled.safetensors','--data','digits'
+    d = 'evaluate',tmp_path/'edf/distilled.safetensors'
     few = '--seeds',2,'--student-epochs',4,'--out',tmp_path/'r.json'
     tiny = 'iterations=2,syn_steps=2,expert_epochs=1,initial_max_start_epoch=none,max_start_epoch=1,lr_init=.05,lr_img=1'
     dd('experts', '--data', 'digits', '--path', tmp_path/'experts', '--settings', 'n=1,epochs=3,arch=convnet_d1_w8,lr=.1')
@@ -204,16 +204,44 @@ def test_evaluate_gives_random_images_the_labels_of_the_set(tmp_path):
         out = dd(*d, *few, *args).stdout
         return [(r['method'], r['labels'], r['sets']) for r in json.loads((tmp_path/'r.json').read_text())['rows']],out
     found,out = rows()
-    assert found==[('edf', 'soft', 1), ('random real', 'soft', 2)] and 'edf is one set' in out # experts one folder up
+    assert found==[('edf', 'soft', 1), ('random real', 'soft', 2), ('full data', 'hard', 1)] and 'edf is one set' in out # experts one folder up
+    assert f'all {len(digits(device="cpu").train):,} training images' in out and ('It pays' in out or 'It does not pay' in out or 'do not resolve' in out)
     (tmp_path/'experts').rename(tmp_path/'away')
-    found,out = rows()
-    assert found[1]==('random real, hard labels', 'hard', 2) and 'no equal comparison' in out
+    found,out = rows('--no-full', '--data', 'digits')
+    assert found[1]==('random real, hard labels', 'hard', 2) and len(found)==2 and 'no equal comparison' in out
+    assert 'points against random real, hard labels' in out or 'points over random real, hard labels' in out
     assert rows('--experts', tmp_path/'away')[0][1]==('random real', 'soft', 2)
     dd('distill', '--method', 'herding', '--data', 'digits', '--ipc', 1, '--path', tmp_path/'h', '--teacher-arch', 'convnet_bn_d1_w8', '--teacher-epochs', 2)
     found,out = rows('--teacher', tmp_path/'h/teacher.safetensors')
     assert found[1]==('random real, labels of a teacher', 'soft', 2) and 'have labels of a teacher' in out
     err = dd(*d, '--zca', ok=False).stderr
-    assert 'zca=False' in err and 'ZCA (eps' in err and len(err.strip().splitlines())==1
+    assert 'zca=True contradicts the set, which was made with zca=False' in err and len(err.strip().splitlines())==1
+
+def test_a_set_knows_its_folder(tmp_path):
+    "Nothing is said twice; a folder that moved or changed is named before anything is trained, and an option that contradicts the set"
+    for c,colour in (('red', (200, 0, 0)), ('blue', (0, 0, 200)), ('rare', (0, 200, 0))):
+        (tmp_path/'data'/c).mkdir(parents=True)
+        for i in range(12 if c!='rare' else 5):
+            im = Image.new('RGB', (20, 16), (90, 90+i, 90)); im.paste(colour, (i%6, 2, 6+i%6, 9))
+            im.save(tmp_path/'data'/c/f'{i}.png')
+    (tmp_path/'data'/'red'/'bad.png').write_bytes(b'junk')
+    made = 'distill','--data',tmp_path/'data','--size',8,'--resize','crop','--method','herding','--ipc',9,'--path',tmp_path/'h','--teacher-arch','convnet_bn_d1_w8'
+    err = dd(*made, ok=False).stderr
+    assert '1 of 30 images cannot be read' in err and 'bad.png' in err and '--skip-bad' in err
+    out = dd(*made, '--skip-bad', '--bad-report', tmp_path/'bad.json').stdout
+    assert 'ipc=4 in place of 9' in out and "'rare' has 4" in out and 'bad.png' in (tmp_path/'bad.json').read_text()
+    d = 'evaluate',tmp_path/'h/distilled.safetensors','--seeds',1,'--student-epochs',2,'--student-arch','convnet_d1_w8'
+    assert 'all 23 training images' in dd(*d).stdout
+    for k,v,was in (('size', 16, 8), ('resize', 'squash', 'crop'), ('n-train', 9, None)):
+        err = dd(*d, f'--{k}', v, ok=False).stderr
+        assert f'{k.replace("-", "_")}={v} contradicts the set, which was made with {k.replace("-", "_")}={was}' in err
+    (tmp_path/'data').rename(tmp_path/'moved')
+    assert 'where there is no folder now: say where its data are (--data)' in dd(*d, ok=False).stderr
+    assert 'Note' not in dd(*d, '--no-full', '--data', tmp_path/'moved').stdout
+    (tmp_path/'moved'/'red'/'3.png').unlink()
+    assert 'images then' in dd(*d, '--no-full', '--data', tmp_path/'moved').stdout
+    (tmp_path/'moved').rename(tmp_path/'data')
+    assert 'has changed since this set was made' in dd(*d, ok=False).stderr
 
 def test_export_writes_every_format(tmp_path):
     real = digits(device='cpu')
