@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Split', 'fits', 'check_room', 'batch_starts', 'pick_classes', 'class_rank', 'balanced_rows', 'held_out',
            'level_counts', 'normalize_of', 'fit_normalize', 'check_splits', 'ImageData', 'use_device', 'numbered',
-           'outline', 'pixel_covariance', 'fit_zca', 'differences']
+           'outline', 'pixel_covariance', 'fit_zca', 'changes_since']
 
 # %% ../nbs/01_data.ipynb #ff927e1c
 import copy,math
@@ -622,7 +622,7 @@ def contents(self:ImageData)->dict: # JSON
     return {k: v for k,v in self.identity('test').items() if k!='name'}
 
 # %% ../nbs/01_data.ipynb #7f09827f
-def differences(
+def changes_since(
     then:dict, # `contents` of some data
     now:dict # Of others
 )->list: # Of phrases, empty when they are the same

@@ -10,7 +10,7 @@ __all__ = ['BUILT_IN', 'load_folder', 'load_cifar', 'load_named', 'only_for_fold
 import os
 from pathlib import Path
 from .basics import Count, Part, checked, given
-from .data import ImageData, differences
+from .data import ImageData, changes_since
 from .datasets import cifar10, cifar100, cluttered_digits, digits
 from .files import image_folder, parquet
 from .imagenet import SUBSETS, imagenet_subset
@@ -151,7 +151,7 @@ def check_instead(
 def load_source(
     source:dict|None, # `source` of the data that a set was made from
     **instead # Options of `load_data` that were given, `name` among them
-)->ImageData:
+)->ImageData: # With `source`
     "Load the data of a set again, or an error that says what is different"
     if not source: raise ValueError('this set does not say what it was made from: name its data (--data)')
     check_instead(source, instead)
@@ -160,7 +160,7 @@ def load_source(
     if name not in BUILT_IN and name not in SUBSETS and not Path(name).is_dir():
         raise ValueError(f'this set was made from {name}, where there is no folder now: say where its data are (--data)')
     data = load_data(**options)
-    different = '; '.join(differences(source['contents'], data.contents()))
+    different = '; '.join(changes_since(source['contents'], data.contents()))
     if different and 'name' not in instead:
         raise ValueError(f'{name} has changed since this set was made: {different}. Name the data (--data) to go on all the same')
     if different: print(f'Note: {name} differs from what this set was made from: {different}')
