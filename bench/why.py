@@ -25,6 +25,8 @@ import why_refine,why_where,why_cpd,why_dae,why_nrr
 PARTS = dict(refine=why_refine.jobs, where=why_where.jobs, cpd=why_cpd.jobs, dae=why_dae.jobs, nrr=why_nrr.jobs, confidence=why_nrr.confidence)
 SETTINGS = dict(refine=why_refine.SETTINGS, where=why_where.SETTINGS, cpd=why_cpd.SETTINGS, dae=why_dae.SETTINGS, nrr=why_nrr.SETTINGS, confidence=why_nrr.CONFIDENCE)
 
+BY_SEED = 'accuracy','validation','right' # What a row holds as a list, one entry a seed
+
 def merged(out, part, done, how):
     "The results file with the rows and measures of one part replaced"
     old = read_json(out) if Path(out).exists() else dict(rows=[], parts={})
@@ -32,11 +34,11 @@ def merged(out, part, done, how):
     parts = old['parts'] | {part: how | dict(seconds=round(seconds), measures=[o for o in done if 'accuracy' not in o])}
     rows = {}
     for o in (o for o in done if 'accuracy' in o):
-        about = {k: v for k,v in o.items() if k not in ('seed', 'accuracy', 'validation', 'seconds', 'student_seconds')}
+        about = {k: v for k,v in o.items() if k not in ('seed', *BY_SEED, 'seconds', 'student_seconds')}
         row = rows.setdefault(str(about), dict(about, part=part, accuracy=[], validation=[], seeds=[]))
-        row['accuracy'].append(o['accuracy'])
         row['seeds'].append(o['seed'])
-        if 'validation' in o: row['validation'].append(o['validation'])
+        for k in BY_SEED:
+            if k in o: row.setdefault(k, []).append(o[k])
     kept = [r for r in old['rows'] if r['part']!=part]
     write_results(out, kept+list(rows.values()), sum(p['seconds'] for p in parts.values()), 'python bench/why.py PATH', parts=parts)
 

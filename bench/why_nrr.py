@@ -100,8 +100,7 @@ def chosen(runs, choice, epochs, ipc, seed):
         with torch.no_grad(): right = (teacher(syn.images).argmax(1)==syn.labels).float().mean().item()
         acc = student(syn, teacher, seed, STUDENT_EPOCHS[ipc], scenes())
         return dict(method=choice, ipc=ipc, arch=ARCH, labels='soft', seed=seed, teacher_epochs=epochs, teacher=teacher.accuracy, right=right, accuracy=acc, seconds=time.time()-t0)
-    r = kept(runs, ['confidence', choice, CHOICES[choice], epochs, ipc, CONFIDENCE, seed], measured)
-    return {k: v for k,v in r.items() if k!='right'}
+    return kept(runs, ['confidence', choice, CHOICES[choice], epochs, ipc, CONFIDENCE, seed], measured)
 
 def confidence(path, runs, seeds):
     "All jobs, first those that could show low confidence to win: a stronger teacher and many images"
