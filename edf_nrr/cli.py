@@ -571,6 +571,7 @@ def dd_distill(
     teacher_arch:str='convnet_bn', # Network of the teacher that is trained
     teacher_epochs:int=10, # Passes over the training images for it
     no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored. Digits know it
+    export:str='', # Write it for others as well, as `dd export` does: png, webp or parquet, in a folder of that name
     plugin:str='', # Python file or module that registers methods of your own
     settings:str|dict='', # Of the method, such as iterations=500,alpha=.25,beta=none. help lists them. A text such as mask='none' needs double quotes around all
     **kwargs
@@ -578,11 +579,13 @@ def dd_distill(
     "Distil a data set by any registered method"
     load_plugin(plugin)
     importlib.import_module('edf_nrr.export') # gives sets their method `export`
+    from edf_nrr.basics import one_of
     from edf_nrr.methods import check_settings, find_method, make_set, own_published, parameters
     from edf_nrr.training import capped_ipc
     from edf_nrr.trajectory import Experts
     m,path,settings = find_method(method),Path(path or f'runs/{method}'),parse_settings(settings)
     check_settings(m, settings)
+    if export: one_of('export', export, ('png', 'webp', 'parquet'))
     real = loaded(data, **kwargs)
     ipc = capped_ipc(real, ipc)
     shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work, no_flip)
@@ -592,7 +595,8 @@ def dd_distill(
     if 'experts' in parameters(m.make)[0]: shared.experts = Experts(experts)
     syn = make_set(m, real, ipc, seed, shared, path=path, show=True, **settings)
     syn.save(path/'distilled.safetensors')
-    print(f'{syn}\nwritten to {path/"distilled.safetensors"}\n{syn.export(path/"images")}')
+    print(f'{syn}\nwritten to {path/"distilled.safetensors"}')
+    if export: print(syn.export(path/export, export))
 
 # %% ../nbs/40_cli.ipynb #563bb3c0
 def data_of(

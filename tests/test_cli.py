@@ -6,6 +6,7 @@ from fastcore.docments import docments
 from PIL import Image
 from edf_nrr.cli import COMMANDS, DocumentedCommand, parse_settings, section_rows
 from edf_nrr.datasets import digits
+from edf_nrr.core import Distilled
 from edf_nrr.export import load_export
 from edf_nrr.training import random_real
 
@@ -172,7 +173,7 @@ def test_distill_takes_every_method(tmp_path):
         settings = ','.join(f'{k}={v}' for k,v in m.tiny.items())
         teacher = ['--teacher-arch', 'convnet_bn_d1_w16', '--teacher-epochs', 2] if 'teacher' in parameters(m.make)[0] else []
         out = dd('distill', '--data', 'digits', '--method', name, '--ipc', 1, '--experts', tmp_path/'ex', '--path', tmp_path/name, '--settings', settings, *teacher).stdout
-        assert f'written to {tmp_path/name/"distilled.safetensors"}' in out and load_export(tmp_path/name/'images').ipc==1
+        assert f'written to {tmp_path/name/"distilled.safetensors"}' in out and Distilled.load(tmp_path/name/'distilled.safetensors').ipc==1 and not (tmp_path/name/'images').exists()
 
 def test_a_method_of_ones_own(tmp_path):
     (tmp_path/'mine.py').write_text("from edf_nrr.methods import method\nfrom edf_nrr.training import random_real\n\n@method('mine')\ndef mine(data, ipc, seed, k=1): return random_real(data, ipc, seed+k)\n")

@@ -158,8 +158,7 @@ def dd_distill_edf(w, path, **s):
 def made_set(path):
     "What `dd_distill` wrote, as a user reads it"
     from edf_nrr.core import Distilled
-    from edf_nrr.export import load_export
-    return Distilled.load(path/'distilled.safetensors'),load_export(path/'images')
+    return Distilled.load(path/'distilled.safetensors')
 
 @command
 def dd_distill_dm(w, path, **s):
