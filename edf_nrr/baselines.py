@@ -69,7 +69,7 @@ def train_features(
 )->torch.Tensor: # (M,F)
     "The features of all training images"
     net,n = in_space(model, data.norm),-(-len(data.y('train'))//batch_size)
-    batches = progress(data.batches('train', batch_size), n, show)
+    batches = progress(data.batches('train', batch_size), n, show, 'batch')
     with evaluating(net): f = torch.cat([features(net, x) for x,_ in batches])
     if f.isfinite().all(): return f
     raise ValueError(f'the features that {type(model).__name__} gives are not all finite: '
@@ -149,7 +149,7 @@ def surest_crops(
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     found = []
     with evaluating(teacher):
-        for i in progress(range(0, len(rows), batch_size), show=show):
+        for i in progress(range(0, len(rows), batch_size), show=show, what='image'):
             idx = rows[i:i+batch_size]
             p,y = data.pixels('train', idx),own[data.y('train', idx)]
             recipes = torch.stack([views.draw(k, idx) for k in range(cfg.crops)])
@@ -219,11 +219,12 @@ def sre2l(
     cfg:NRRConfig=SRE2L, # How (`seed` fixes the noise too)
     path=None, # Folder for checkpoints, see `refine`
     show:bool=True, # Show progress?
+    tensorboard:bool=False, # Write what `log.csv` gets for TensorBoard, too?
     **changes # Settings of `NRRConfig` to change, such as iterations=4000
 )->Distilled: # Hard labels, class by class, with the `history` of `refine`
     "Images that a teacher makes of noise (SRe2L, Yin et al. 2023)"
     cfg = changed(cfg, **changes)
-    syn = refine(noise_set(data, ipc, cfg.seed), teacher, cfg, path, show)
+    syn = refine(noise_set(data, ipc, cfg.seed), teacher, cfg, path, show, tensorboard)
     syn.provenance['method'] = 'sre2l'
     return syn
 

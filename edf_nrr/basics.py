@@ -8,12 +8,13 @@ __all__ = ['Seed', 'Whole', 'Count', 'Real', 'NotNegative', 'Positive', 'Fractio
            'known_device', 'on_device', 'clock', 'free_memory', 'total_memory', 'human_bytes', 'glibc_calls',
            'kept_memory', 'host_id', 'clean_up', 'temporary_name', 'atomic_write', 'BadFile', 'reading', 'write_json',
            'read_json', 'seal_of', 'sealed', 'unsealed', 'write_sealed', 'read_sealed', 'tensor_seal', 'save_tensors',
-           'TensorFile', 'load_tensors', 'check_tensor', 'check_count', 'Quiet', 'progress', 'mean_ci', 'plus_minus',
-           'versions', 'check_row', 'write_results', 'markdown_table', 'paired_difference', 'how_measured',
-           'read_results', 'results_table', 'one_of', 'in_interval', 'right_type', 'union_members', 'items_match',
-           'is_allowed', 'type_words', 'interval_words', 'tuple_words', 'what_to_write', 'check_value', 'check_names',
-           'Settings', 'changed', 'check_call', 'checked', 'given', 'class_lines', 'field_comments', 'field_default',
-           'documented_settings', 'settings_rows', 'settings_table']
+           'TensorFile', 'load_tensors', 'check_tensor', 'check_count', 'Steps', 'tell', 'duration', 'speed', 'Lines',
+           'Bar', 'watched', 'progress', 'mean_ci', 'plus_minus', 'versions', 'check_row', 'write_results',
+           'markdown_table', 'paired_difference', 'how_measured', 'read_results', 'results_table', 'one_of',
+           'in_interval', 'right_type', 'union_members', 'items_match', 'is_allowed', 'type_words', 'interval_words',
+           'tuple_words', 'what_to_write', 'check_value', 'check_names', 'Settings', 'changed', 'check_call', 'checked',
+           'given', 'class_lines', 'field_comments', 'field_default', 'documented_settings', 'settings_rows',
+           'settings_table']
 
 # %% ../nbs/00_basics.ipynb #fc6826fe
 import ctypes,dataclasses,difflib,functools,hashlib,inspect,json,linecache,math,os,platform,re,secrets
@@ -469,26 +470,149 @@ def check_count(
     if type(n) is int and low<=n and (high is None or n<=high): return
     raise ValueError(f'{name} has to be a whole number of at least {low}{"" if high is None else f" and at most {high}"}, it is {n!r}')
 
-# %% ../nbs/00_basics.ipynb #a54ed15a
-class Quiet:
-    "A progress bar that nobody sees"
-    comment = ''
+# %% ../nbs/00_basics.ipynb #9dc0a547
+class Steps:
+    "A loop under way that does not speak for itself"
+    every = math.inf # Seconds between two words
+    running = [] # All loops under way, the outermost first
+    spoke = time.monotonic() # When any of them said something
+    speaks = False # Is it the outermost one that is shown?
     def __init__(self,
-        items # What to go through
-    ): self.items = items
-    def __iter__(self): return iter(self.items)
+        items, # What to go through
+        total:int=None, # How many there are, or None: `len(items)`
+        what:str='' # What they are, such as 'epoch'
+    ):
+        self.items,self.what,self.comment,self.n = items,what,'',0
+        self.where = items if isinstance(items, range) else range(len(items) if total is None else total)
 
-# %% ../nbs/00_basics.ipynb #6b46e09c
+# %% ../nbs/00_basics.ipynb #f27398fe
+def tell():
+    "Let the outermost loop that is shown speak, if it is time"
+    loud,now = next((o for o in Steps.running if o.speaks), None),time.monotonic()
+    if loud is None or now-Steps.spoke<loud.every: return
+    Steps.spoke = now
+    loud.say()
+
+# %% ../nbs/00_basics.ipynb #94a2d8ce
+@patch
+def __iter__(self:Steps):
+    self.n,self.begun = 0,time.monotonic()
+    self.speaks = self.every<math.inf and not any(o.speaks for o in Steps.running)
+    Steps.running.append(self)
+    try:
+        if self.speaks: self.open()
+        for o in self.items:
+            yield o
+            self.n += 1
+            tell()
+    finally:
+        Steps.running.remove(self)
+        if self.speaks: self.close()
+
+# %% ../nbs/00_basics.ipynb #f0bbf53d
+@patch
+def open(self:Steps): "Nothing to show"
+@patch
+def close(self:Steps): "Nothing to take away"
+
+# %% ../nbs/00_basics.ipynb #d8f0f9f4
+@patch(as_prop=True)
+def inner(self:Steps)->list: # The outermost first
+    "The loops that run inside this one"
+    return Steps.running[Steps.running.index(self)+1:]
+
+@patch
+def remark(self:Steps)->str:
+    "The comment as text"
+    return self.comment() if callable(self.comment) else self.comment
+
+# %% ../nbs/00_basics.ipynb #c4b5df56
+@patch
+def place(self:Steps)->str: # Such as 'epoch 3/20'
+    "Where the loop is. One over a range that begins later counts from there"
+    r = self.where
+    return f'{self.what} {min(r.start+self.n*r.step, r.stop)}/{r.stop}'.strip()
+
+@patch
+def share(self:Steps)->float: # In [0,1]
+    "How much of the loop is done, with what is done of the step it is in"
+    done = 0.
+    for o in reversed([self, *self.inner]): done = min(1., (o.n+done)/max(1, len(o.where)))
+    return done
+
+# %% ../nbs/00_basics.ipynb #8d4515be
+def duration(
+    seconds:float # Not negative
+)->str: # Such as '1:05' or '2:00:00'
+    "Minutes and seconds, or hours as well"
+    m,s = divmod(round(seconds), 60)
+    return f'{m//60}:{m%60:02d}:{s:02d}' if m>=60 else f'{m}:{s:02d}'
+
+# %% ../nbs/00_basics.ipynb #db4e1a3f
+def speed(
+    rate:float # Steps a second
+)->str: # '12.5/s', or '8.0 s each' for slow ones
+    "A rate as text"
+    return f'{rate:.3g}/s' if rate>=1 else f'{1/rate:.3g} s each'
+
+@patch
+def rate(self:Steps)->str: # '' before the first step is done
+    "How fast the loop is"
+    took = time.monotonic()-self.begun
+    counted = self.share()*len(self.where)*self.where.step
+    return speed(counted/took) if counted and took else ''
+
+# %% ../nbs/00_basics.ipynb #e0d7b655
+@patch
+def left(self:Steps)->str: # '' where nobody can know yet
+    "How long it will still take at the speed so far"
+    done,took = self.share(),time.monotonic()-self.begun
+    return f'{duration(took*(1-done)/done)} left' if done else ''
+
+@patch
+def text(self:Steps)->str: # One line
+    "Where the loop is, and those inside it, how fast, what matters, and the time left"
+    parts = [self.place(), *[o.place() for o in self.inner], self.rate(), self.remark(), self.left()]
+    return ', '.join(filter(None, parts))
+
+# %% ../nbs/00_basics.ipynb #5b9ff5ce
+class Lines(Steps):
+    "A loop that prints a line now and then"
+    every = 10.
+    def say(self): print(self.text(), flush=True)
+
+# %% ../nbs/00_basics.ipynb #4395aaf9
+class Bar(Steps):
+    "A loop with fastprogress's bar"
+    every = .5
+    def open(self):
+        from fastprogress.fastprogress import progress_bar
+        self.bar = progress_bar(self.where, total=max(1, len(self.where)), leave=False)
+        self.bar.first_its = math.inf # redraws whenever it is asked to
+        self.bar.update(0)
+    def say(self):
+        inside = [o.place() for o in self.inner]
+        self.bar.comment = ', '.join(filter(None, [self.what, *inside, self.remark()]))
+        self.bar.update(self.n)
+    def close(self): self.bar.on_iter_end()
+
+# %% ../nbs/00_basics.ipynb #b913d05a
+def watched()->bool|None: # None: in a notebook that is run without anybody
+    "Does a person see what is printed as it comes?"
+    if sys.stdout.isatty() or 'ipykernel' in sys.modules: return True
+    shell = sys.modules.get('IPython')
+    return None if shell and shell.get_ipython() else False
+
+# %% ../nbs/00_basics.ipynb #87b23aa0
 def progress(
     items, # What to go through
     total:int=None, # How many there are. Default: `len(items)`
-    show:bool=True # Show the bar, if a person is watching?
-): # An iterator with a `comment` to set
-    "`items` with a progress bar. Set its `comment` to show a value beside it"
-    watched = sys.stdout.isatty() or 'ipykernel' in sys.modules
-    if not (show and watched): return Quiet(items)
-    from fastprogress.fastprogress import progress_bar
-    return progress_bar(items, total=total, leave=False)
+    show:bool=True, # Show a bar, or lines where nobody watches?
+    what:str='' # What the items are, such as 'epoch'
+)->Steps: # An iterator with a `comment` to set, a text or a function that gives one
+    "`items` with a progress bar or plain lines. Set its `comment` to show a value beside it"
+    kind = {True: Bar, False: Lines, None: Steps}[watched() if show else None]
+    return kind(items, total, what)
 
 # %% ../nbs/00_basics.ipynb #9dfaf7a2
 def mean_ci(

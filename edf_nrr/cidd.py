@@ -234,7 +234,7 @@ def candidates(
     own,views = match_classes(teacher, data.classes).to(data.device),crop_views(data, cfg)
     noise,found = rng(cfg.seed, 'cidd', 'cam'),[]
     with evaluating(teacher):
-        for i in progress(range(0, len(rows), batch_size), show=show):
+        for i in progress(range(0, len(rows), batch_size), show=show, what='image'):
             idx = rows[i:i+batch_size]
             found.append(_look(data, teacher, idx, own[data.y('train', idx)], cfg, views, noise))
     return dict(zip(('recipe', 'ratio', 'odds', 'correct'), map(torch.cat, zip(*found))))

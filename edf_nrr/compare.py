@@ -232,7 +232,7 @@ def sets(self:Runner, name, show=False):
     e,n = self.entries[name],len(self.seeds)
     if isinstance(e.make, Distilled): return [e.make.to(self.data.device)]*n,[0.]*n
     which = [s%e.sets if e.sets else s for s in self.seeds]
-    made = {k: self.make_set(name, k) for k in progress(list(dict.fromkeys(which)), show=show)}
+    made = {k: self.make_set(name, k) for k in progress(list(dict.fromkeys(which)), show=show, what=f'{name}: set')}
     return [made[k][0] for k in which],[made[k][1] for k in which]
 
 # %% ../nbs/31_compare.ipynb #804d560f
@@ -412,7 +412,7 @@ def rows(self:Runner, made, arch, labels, show=False):
     "All rows: random real images first, then the entries in their order, then all real images"
     random = [n for n in made if n.startswith(RANDOM)]
     order = random + [n for n in made if n not in random and n!=FULL] + [FULL]*(FULL in made)
-    rows,bar = [],progress([(a, n, c) for a in arch for n in order for c in labels], show=show)
+    rows,bar = [],progress([(a, n, c) for a in arch for n in order for c in labels], show=show, what='row')
     for a,n,c in bar:
         rows.append(self.row(n, c, a, *made[n]))
         bar.comment = f"{n}, {c}: {100*mean_ci(rows[-1]['accuracy'])[0]:.1f} %"

@@ -157,7 +157,7 @@ def complexity(
     own = class_outputs(model, data, of)
     with Run(path, scoring_identity(model, data, about) if path else {}) as run, stoppable() as stop:
         res = kept_scores(run, len(y))
-        for k,i in enumerate(progress(range(len(res), len(y), batch_size), show=show)):
+        for k,i in enumerate(progress(range(len(res), len(y), batch_size), show=show, what='image')):
             res = torch.cat([res, image_scores(model, data, about, slice(i, i+batch_size), own)])
             if stop or run.due(k+1, save_every) or len(res)==len(y): run.save(dict(scores=res), dict(done=len(res)))
             if stop: run.stop(stop, f'image {len(res)} of {len(y)}')

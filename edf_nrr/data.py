@@ -118,7 +118,7 @@ def batch_starts(
 ): # Iterable of row numbers
     "Where the batches of a split start, with a progress bar when its images come from disk"
     r = range(0, len(split), batch_size)
-    return r if split.in_memory else progress(r)
+    return r if split.in_memory else progress(r, what='image')
 
 # %% ../nbs/01_data.ipynb #0f2f5bc4
 @patch

@@ -598,7 +598,7 @@ def relabel(
     "Ask a teacher about every view of a set (NRR-DD, DBR. SRe2L for full soft labels)"
     views,known = views or label_views(syn, seed),kind_of(kind)
     how = packing(syn, teacher, kind, views, dtype, k, d_max, epochs, batch_size)
-    places = ((e, i) for e in progress(range(epochs), show=show) for i in torch.arange(len(syn)).split(batch_size))
+    places = ((e, i) for e in progress(range(epochs), show=show, what='epoch') for i in torch.arange(len(syn)).split(batch_size))
     rows = ((e, i, batch_labels(syn, teacher, known, views, how, e, i)) for e,i in places)
     d,classes = filled(rows, epochs, len(syn))
     names = list(map(str, syn.classes))
@@ -649,7 +649,7 @@ def train_from_labels(
     labels.check(syn, recipe.epochs)
     net,lr = new_student(syn, arch, seed).train(),student_lr(syn, recipe)
     opt = make_optimiser(recipe, net.parameters(), lr)
-    for epoch in range(recipe.epochs):
+    for epoch in progress(range(recipe.epochs), show=False, what='epoch'):
         for g in opt.param_groups: g['lr'] = recipe.lr_at(lr, epoch)
         order = torch.randperm(len(syn), generator=rng(seed, 'student', 'order', epoch))
         with student_draws(seed, epoch, syn.images.device):
@@ -737,7 +737,7 @@ def evaluate_labels(
     recipe,arch = recipe or labels_recipe(syn, labels.epochs),student_arch(syn, arch)
     seeds = student_seeds(seeds)
     syn,judge = syn.to(data.device),AccuracyCurve(data, recipe.epochs, checks)
-    for s in progress(seeds, show=show): train_from_labels(syn, labels, arch, s, recipe, loss, judge)
+    for s in progress(seeds, show=show, what='student'): train_from_labels(syn, labels, arch, s, recipe, loss, judge)
     about = dict(method=syn.provenance.get('method', 'unknown'), ipc=syn.ipc,
                  arch=arch if isinstance(arch, str) else arch.__name__, labels=labels.name, sets=1)
     best = [max(c) for c in zip(*judge.curve.values())]

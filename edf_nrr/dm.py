@@ -207,6 +207,7 @@ def step(self:DMRun):
     if not (math.isfinite(loss) and biggest<=cfg.max_abs): self.stop(loss, biggest)
     self.state,self.it = dict(images=images, speed=speed),self.it+1
     self.loss.append(loss)
+    self.run.log.add(dict(it=self.it-1, loss=loss))
 
 # %% ../nbs/30a_dm.ipynb #744f1744
 @patch(as_prop=True)
@@ -238,9 +239,8 @@ def save(self:DMRun):
     "Write checkpoint, log and set if the run has a folder"
     state = self.state | dict(loss=torch.tensor(self.loss, dtype=torch.float64))
     state |= given(weights=getattr(self.weigh, 'weights', None))
-    def write_log(): self.run.log([dict(it=i, loss=l) for i,l in enumerate(self.loss)])
     def write_set(): self.result().save(self.run.file('distilled.safetensors'))
-    self.run.save(state, dict(it=self.it), log=write_log, set=write_set)
+    self.run.save(state, dict(it=self.it), set=write_set)
 
 # %% ../nbs/30a_dm.ipynb #f1bf1677
 @patch
@@ -285,7 +285,7 @@ def open(self:DMRun,
 ):
     "Go on from the run's checkpoint, if there is one"
     self.run,saved = run,run.load(self.data.device)
-    if not saved: return
+    if not saved: return run.log.start()
     with run.checking(): self.check_state(*saved)
     self.state,self.it = saved[0],saved[1]['it']
     self.loss,weights = self.state.pop('loss').tolist(),self.state.pop('weights', None)
@@ -293,6 +293,7 @@ def open(self:DMRun,
     if self.it>self.cfg.iterations:
         raise ValueError(f'the run in {run.path} has gone on to iteration {self.it} already, more than '
                          f'iterations={self.cfg.iterations}: raise it, or choose another path')
+    run.log.start([dict(it=i, loss=l) for i,l in enumerate(self.loss)])
 
 # %% ../nbs/30a_dm.ipynb #af0695d2
 @patch
@@ -314,6 +315,7 @@ def dm(
     path=None, # Folder for checkpoints, from which a stopped run goes on
     cam_model=None, # Trained network for DAE's maps, with `.classes`, needed with `beta`
     show:bool=True, # Show progress?
+    tensorboard:bool=False, # Write what `log.csv` gets for TensorBoard, too?
     keep=None, # (K*F,) squared differences -> (K*F,) bool. None: CPD, by `alpha`
     weigh=None, # (images, labels, iteration) -> pixel weights. None: DAE, by `beta`, `cam_...`
     **changes # Settings of `DMConfig` to change, such as ipc=1
@@ -321,9 +323,9 @@ def dm(
     "Distribution matching (Zhao & Bilen 2023, but for the number of iterations, see `DMConfig`)"
     cfg = changed(cfg, **changes)
     job = DMRun(data, cfg, cam_model, keep, weigh)
-    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+    with Run(path, job.identity() if path else {}, tensorboard=tensorboard) as run, stoppable() as stop:
         job.open(run)
-        bar = progress(range(job.it, cfg.iterations), show=show)
+        bar = progress(range(job.it, cfg.iterations), show=show, what=job.method)
         for _ in bar:
             job.advance(stop)
             bar.comment = f'loss {job.loss[-1]:.3f}'

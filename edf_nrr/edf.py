@@ -401,7 +401,7 @@ def save(self:MatchingRun):
     state |= given(weights=getattr(self.weigh, 'weights', None))
     meta = dict(it=self.it, graphs=self.graphs, skipped=self.skipped)
     def write_set(): self.good.save(self.run.file('distilled.safetensors'))
-    self.run.save(state, meta, log=lambda: self.run.log(self.history), set=write_set)
+    self.run.save(state, meta, set=write_set)
 
 # %% ../nbs/14_edf.ipynb #0f73e39b
 @patch
@@ -466,6 +466,7 @@ def open(self:MatchingRun,
     if self.it>self.cfg.iterations:
         raise ValueError(f'the run in {run.path} has gone on to iteration {self.it} already, more than '
                          f'iterations={self.cfg.iterations}: raise it, or choose another path')
+    run.log.start(self.history)
     self.good = self.result()
 
 # %% ../nbs/14_edf.ipynb #921f3fa1
@@ -495,6 +496,7 @@ def stop_if_broken(self:MatchingRun):
     "Raise a `DistillError` with the last good set if something is wrong"
     why = self.trouble()
     if why is None: return
+    self.run.log.add(self.history[-1])
     self.run.fail(why)
     raise DistillError(f'{why}. {self.run.what_is_left()}', self.good)
 
@@ -503,11 +505,12 @@ def stop_if_broken(self:MatchingRun):
 def evaluate_and_save(self:MatchingRun,
     recipe:Recipe # How the two students of an evaluation are trained
 ):
-    "Evaluate, and save, if this iteration is one of `eval_every` or `save_every`, or the last, or if the last checkpoint is old"
+    "Evaluate if this iteration is one of `eval_every`, note it, and save if that is due or it is the last"
     cfg = self.cfg
     if cfg.eval_every and self.it%cfg.eval_every==0:
         seen = evaluate(self.result(), self.data, self.experts.arch, 2, recipe, checks=1)
         self.history[-1]['accuracy'] = seen.mean
+    self.run.log.add(self.history[-1])
     if self.run.due(self.it, cfg.save_every) or self.it==cfg.iterations: self.save()
 
 # %% ../nbs/14_edf.ipynb #9d8a1e78
@@ -579,6 +582,7 @@ def distill(
     cam_model=None, # Network for DAE's maps, see `settings_weights`
     eval_recipe:Recipe=DATM_RECIPE, # Of the students that `eval_every` asks for
     show:bool=True, # Show progress?
+    tensorboard:bool=False, # Write what `log.csv` gets for TensorBoard, too?
     objective=matching_loss, # (end, start, target: (P,), keep) -> scalar, what to make small
     keep=None, # (P,) squared errors -> (P,) bool, which count. None: CPD, by `alpha`
     weigh=None, # (images, labels, iteration) -> pixel weights. None: DAE, by `beta`, `cam_...`
@@ -588,12 +592,11 @@ def distill(
     cfg = changed(cfg, **changes)
     check_inputs(data, experts, cfg)
     job = MatchingRun(data, experts, cfg, objective, keep, weigh, cam_model)
-    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+    with Run(path, job.identity() if path else {}, tensorboard=tensorboard) as run, stoppable() as stop:
         job.open(run)
-        bar = progress(range(job.it, cfg.iterations), show=show)
-        for _ in bar:
-            job.advance(eval_recipe, stop)
-            bar.comment = job.comment()
+        bar = progress(range(job.it, cfg.iterations), show=show, what=job.method)
+        bar.comment = job.comment
+        for _ in bar: job.advance(eval_recipe, stop)
         if not run.keeps(job.result(), job.it): job.save()
     return job.result()
 
@@ -601,6 +604,7 @@ def distill(
 @patch
 def comment(self:MatchingRun)->str:
     "What the progress bar says"
+    if not self.history: return ''
     last,n = self.history[-1],self.cfg.syn_steps
     text = f"loss {last['loss']:.3f}, lr {last['lr']:.4f}"
     if self.cfg.gradient!='adjoint': return text
@@ -639,17 +643,17 @@ def compare_matching(
     path, # Folder for the runs
     seeds=5, # Students, or their seeds
     methods=tuple(VARIANTS), # Which of `VARIANTS`
-    say=print # Gets a line a method
+    say=print, # Gets a line a method
+    show:bool=True # Show progress?
 )->tuple: # Sets by method, evaluations by method, seconds by method
     "Random real images with soft labels, then each matching method, under one student recipe"
     path,took,evals,arch = Path(path),{},{},experts.arch
     real = random_real(data, cfg.ipc, cfg.seed, expert_models(experts, data.device))
-    sets = {'random real': tune_lr(real, data, arch, recipe=recipe)}
-    for m in methods:
+    sets = {'random real': tune_lr(real, data, arch, recipe=recipe, show=show)}
+    for m in ('random real', *methods):
         start = clock(data.device)
-        sets[m] = distill(data, experts, changed(cfg, **VARIANTS[m]), path=path/m)
+        if m not in sets: sets[m] = distill(data, experts, changed(cfg, **VARIANTS[m]), path=path/m, show=show)
         took[m] = clock(data.device)-start
-    for m,s in sets.items():
-        evals[m] = evaluate(s, data, arch, seeds, recipe)
+        evals[m] = evaluate(sets[m], data, arch, seeds, recipe, show=show)
         say(gain_line(m, evals))
     return sets,evals,took

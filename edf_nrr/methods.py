@@ -51,7 +51,7 @@ class Method:
     exceptions:dict = dataclasses.field(default_factory=dict) # Conformance check that it cannot pass, to the reason
 
 # %% ../nbs/32_methods.ipynb #606d8555
-SHARED = ['experts', 'teacher', 'path', 'show', 'flip'] # Parameters that a method gets when its function names them
+SHARED = ['experts', 'teacher', 'path', 'show', 'flip', 'tensorboard'] # Parameters that a method gets when its function names them
 METHODS = {} # Registered methods by name
 _all_ = ['SHARED', 'METHODS']
 
@@ -232,9 +232,12 @@ class Shared:
         preset:Preset=QUICK_PRESET, # Its `experts` and `teacher`
         path='runs/compare', # The folder
         experts=None, # Recorded experts to use instead
-        teacher=None # A teacher to use instead
+        teacher=None, # A teacher to use instead
+        show:bool=False, # Show how experts and teacher get on?
+        tensorboard:bool=False # Write what is measured for TensorBoard, too?
     ):
         self.data,self.preset,self.path = data,preset,Path(path)
+        self.told = dict(show=show, tensorboard=tensorboard)
         self.given = dict(experts=experts, teacher=teacher)
         if experts is not None: self.experts = experts
         if teacher is not None: self.teacher = teacher
@@ -242,12 +245,12 @@ class Shared:
     @cached_property
     def experts(self):
         "Recorded trajectories"
-        return record_experts(self.data, self.path/'experts', self.preset.experts, show=False)
+        return record_experts(self.data, self.path/'experts', self.preset.experts, **self.told)
 
     @cached_property
     def teacher(self):
         "A trained network in eval mode"
-        def make(): return train_teacher(self.data, show=False, **self.preset.teacher)
+        def make(): return train_teacher(self.data, path=self.path/'teacher', **self.told, **self.preset.teacher)
         return kept_teacher(self.path/'teacher.safetensors', self.identity('teacher'), make, self.data.device)
 
 # %% ../nbs/32_methods.ipynb #d383912a
@@ -357,7 +360,7 @@ def remembering(
     if data.source: syn.provenance['source'] = data.source
     return syn
 
-# %% ../nbs/32_methods.ipynb #758ebc47
+# %% ../nbs/32_methods.ipynb #8b50a46c
 def make_set(
     name, # A registered method, or a `Method`
     data:ImageData, # Real data
@@ -378,7 +381,7 @@ def make_set(
     shared.keep_epochs(epochs_needed(m, settings), m.name)
     note = published_note(m, data, ipc, shared.preset)
     if show and note: print(note)
-    values = dict(path=path, show=show, flip=shared.preset.flip)
+    values = dict(path=path, show=show, flip=shared.preset.flip, tensorboard=shared.told['tensorboard'])
     given = {k: values[k] if k in values else getattr(shared, k) for k in needs}
     return remembering(m.make(data, ipc, seed, **given, **settings), data)
 
@@ -428,9 +431,10 @@ def matching_method(
     variant:str # One of `VARIANTS`
 ): # A method's function
     "Trajectory matching as a method"
-    def make(data, ipc, seed, experts, path=None, show=False, flip=True, **settings):
+    def make(data, ipc, seed, experts, flip=True, path=None, show=False, tensorboard=False, **settings):
         cfg = changed(EDFConfig(), **settings | dict(ipc=ipc, seed=seed) | VARIANTS[variant])
-        return distill(data, experts, cfg if flip else unflipped(cfg), path=path, show=show)
+        how = dict(path=path, show=show, tensorboard=tensorboard)
+        return distill(data, experts, cfg if flip else unflipped(cfg), **how)
     return make
 
 # %% ../nbs/32_methods.ipynb #4dedf536
@@ -446,10 +450,10 @@ for v in VARIANTS:
 @method('dm', configs=(DMConfig,), published=dict(iterations=20_000),
         quick=dict(iterations=120, lr_img=3., batch_real=64, arch=_two),
         tiny=dict(iterations=4, batch_real=8, arch='convnet_d1_w8', save_every=2))
-def _make_dm(data, ipc, seed, path=None, show=False, flip=True, **settings):
+def _make_dm(data, ipc, seed, path=None, show=False, flip=True, tensorboard=False, **settings):
     "Distribution matching, see `dm`"
     cfg = changed(DMConfig(), ipc=ipc, seed=seed, **settings)
-    return dm(data, cfg if flip else unflipped(cfg), path, show=show)
+    return dm(data, cfg if flip else unflipped(cfg), path, show=show, tensorboard=tensorboard)
 
 # %% ../nbs/32_methods.ipynb #40aee7cb
 @method('herding', seeded=False, slow=False)
@@ -474,14 +478,14 @@ def _make_rded(data, ipc, seed, teacher,
     "Crops of real images that the teacher is most sure about, see `rded`"
     return rded(data, teacher, ipc, tiles, crops, tuple(scale), pool, seed)
 
-# %% ../nbs/32_methods.ipynb #c542a623
+# %% ../nbs/32_methods.ipynb #d9d1fa94
 @method('sre2l', configs=(NRRConfig,), own=vars(SRE2L), labels=dict(kind='soft'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2),
         exceptions=dict(beats_random_real='images made from noise teach by a teacher\'s soft labels, not by their classes'))
-def _make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
+def _make_sre2l(data, ipc, seed, teacher, path=None, show=False, flip=True, tensorboard=False, **settings):
     "Images that a teacher makes from noise, see `sre2l`"
     cfg = changed(SRE2L, seed=seed, **settings)
-    return sre2l(data, teacher, ipc, cfg if flip else unflipped(cfg), path, show=show)
+    return sre2l(data, teacher, ipc, cfg if flip else unflipped(cfg), path, show, tensorboard)
 
 # %% ../nbs/32_methods.ipynb #9e60770e
 @method('cidd', configs=(CIDDConfig,), labels=dict(kind='distances'), slow=False, tiny=dict(pool=20, require_correct=False))
@@ -492,24 +496,24 @@ def _make_cidd(data, ipc, seed, teacher, **settings):
 # %% ../nbs/32_methods.ipynb #4d0ceef5
 @method('nrr-dd', configs=(CIDDConfig, NRRConfig), labels=dict(kind='distances'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2, pool=20, require_correct=False))
-def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
+def _make_nrr_dd(data, ipc, seed, teacher, path=None, show=False, flip=True, tensorboard=False, **settings):
     "Crops that CIDD chooses, refined by NRR, see `initialise` and `refine`"
     cidd,nrr = split_settings(settings, CIDDConfig, NRRConfig)
     cfg = changed(NRRConfig(), seed=seed, **nrr)
     start = initialise(data, teacher, ipc, CIDDConfig(**cidd), seed=seed)
-    return refine(start, teacher, cfg if flip else unflipped(cfg), path, show)
+    return refine(start, teacher, cfg if flip else unflipped(cfg), path, show, tensorboard)
 
 # %% ../nbs/32_methods.ipynb #28e12c38
 CE_REFINE = NRRConfig(mask='none', alpha_bn=0., augment=DSA('crop_flip', ops='all'))
 _all_ = ['CE_REFINE']
 
-# %% ../nbs/32_methods.ipynb #b0496125
+# %% ../nbs/32_methods.ipynb #c30f3beb
 @method('ce-refine', configs=(NRRConfig,), own=vars(CE_REFINE), labels=dict(kind='soft'), quick=dict(iterations=300),
         tiny=dict(iterations=4, save_every=2))
-def _make_ce_refine(data, ipc, seed, teacher, path=None, show=False, flip=True, **settings):
+def _make_ce_refine(data, ipc, seed, teacher, path=None, show=False, flip=True, tensorboard=False, **settings):
     "Random real images, refined by cross-entropy alone, see `refine`"
     cfg = changed(CE_REFINE, seed=seed, **settings)
-    return refine(random_real(data, ipc, seed), teacher, cfg if flip else unflipped(cfg), path, show)
+    return refine(random_real(data, ipc, seed), teacher, cfg if flip else unflipped(cfg), path, show, tensorboard)
 
 # %% ../nbs/32_methods.ipynb #aca874da
 def set_identity(

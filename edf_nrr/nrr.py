@@ -296,8 +296,24 @@ def check_finite(self:Refinement):
 
 # %% ../nbs/21_nrr.ipynb #33ebb11b
 @patch
+def rows(self:Refinement,
+    first:int=0 # Step of the first one
+)->list: # Dicts
+    "The log, step by step"
+    places = [divmod(i, self.cfg.iterations) for i in range(first, self.done)]
+    values = self.log[first:self.done].tolist()
+    return [dict(group=g, it=i, ce=ce, bn=bn, biggest=m) for (g,i),(ce,bn,m) in zip(places, values)]
+
+@patch
+def write_log(self:Refinement):
+    "Write the steps since the last time"
+    log = self.run.log
+    if log.file: log.add(*self.rows(log.n))
+
+@patch
 def save(self:Refinement):
     "Check the losses, and write the present group where there is a folder for it"
+    self.write_log()
     self.check_finite()
     group,it = self.place
     if it==0: return self.run.save(dict(log=self.log), dict(done=self.done), group=lambda: self.save_group(group-1))
@@ -365,12 +381,13 @@ def open(self:Refinement,
 ):
     "Go on from the run's checkpoint if there is one"
     self.run,saved = run,run.load(self.images.device)
-    if saved is None: return
+    if saved is None: return run.log.start()
     with run.checking(): self.check_state(*saved)
     self.state,self.done = saved[0],saved[1]['done']
     self.log,(group,it) = self.state.pop('log'),self.place
     for o in range(group): self.read_group(o)
     if it: self.images[self.at[group]] = self.state.pop('images')
+    run.log.start(self.rows())
 
 # %% ../nbs/21_nrr.ipynb #c5d9e32b
 @patch
@@ -388,19 +405,26 @@ def result(self:Refinement)->Distilled:
 
 # %% ../nbs/21_nrr.ipynb #0bbcbf53
 @patch
+def comment(self:Refinement)->str:
+    "What the progress bar says. A GPU is waited for, so it is asked now and then"
+    if not self.done: return ''
+    return 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1,:2].tolist())
+
+@patch
 def finish(self:Refinement,
     show:bool=True, # Show progress?
     stop=False # `StopRequest`
 ):
     "All steps that are left"
-    bar = progress(range(self.done, len(self.log)), show=show)
+    bar = progress(range(self.done, len(self.log)), show=show, what='refining')
+    bar.comment = self.comment
     with evaluating(self.teacher), torch.no_grad(), kept_memory():
         for _ in bar:
             self.step()
+            if self.run.log.due: self.write_log()
             if not (stop or self.run.due(self.place[1], self.cfg.save_every)): continue
             self.save()
             if stop: self.run.stop(stop, f'step {self.done} of {len(self.log)}')
-            bar.comment = 'cross-entropy {:.3f}, BatchNorm {:.2f}'.format(*self.log[self.done-1,:2].tolist())
 
 # %% ../nbs/21_nrr.ipynb #c399374c
 @checked
@@ -410,11 +434,12 @@ def refine(
     cfg:NRRConfig=NRRConfig(), # How
     path=None, # Folder for checkpoints, from which a stopped run goes on to the same bits
     show:bool=True, # Show progress?
+    tensorboard:bool=False, # Write what `log.csv` gets for TensorBoard, too?
     **changes # Settings of `NRRConfig` to change, such as eps=.7
 )->Distilled: # With 'ce' and 'bn' of each iteration in `history`, without soft labels, which were of other images
     "Refine what the teacher does not look at, and leave the rest as it is (NRR-DD, NRR)"
     job = Refinement(syn, teacher, changed(cfg, **changes))
-    with Run(path, job.identity() if path else {}) as run, stoppable() as stop:
+    with Run(path, job.identity() if path else {}, tensorboard=tensorboard) as run, stoppable() as stop:
         job.open(run)
         job.finish(show, stop)
     return job.result()

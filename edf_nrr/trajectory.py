@@ -11,6 +11,7 @@ __all__ = ['store_dtypes', 'MTT_EXPERTS', 'FTD_EXPERTS', 'adaptive_climb', 'gsam
 
 # %% ../nbs/10_trajectory.ipynb #77fb41ec
 import dataclasses,hashlib,json,math,shutil,time
+from functools import partial
 from pathlib import Path
 from typing import Literal
 import torch
@@ -20,7 +21,7 @@ from .basics import Count, NotNegative, Positive, Seed, Settings, Share, TensorF
 from .basics import check_count, check_tensor, human_bytes, kept_memory, load_tensors
 from .basics import progress, read_sealed, reading, rng, save_tensors
 from .basics import seal_of, seed_of, write_sealed
-from .run import Busy, Lock, Stopped, difference_text, differences, stoppable
+from .run import Busy, Lock, Log, Stopped, difference_text, differences, stoppable
 from .data import ImageData
 from .models import create_model, layer_draws, param_shapes, unflatten
 from .augment import DSA
@@ -104,12 +105,15 @@ def expert_forward(
 def loss_gradient(
     forward, # From `expert_forward`
     x, # (B,C,H,W) images
-    y # (B,) int64 classes
+    y, # (B,) int64 classes
+    seen:list=None # Gets the loss of each call
 ): # Function: list of parameters -> list of gradients
     "The gradient of the cross-entropy as a function of the parameters"
     def f(params):
         params = [p.detach().requires_grad_() for p in params]
-        return list(torch.autograd.grad(F.cross_entropy(forward(params, x), y), params))
+        loss = F.cross_entropy(forward(params, x), y)
+        if seen is not None: seen.append(loss.detach())
+        return list(torch.autograd.grad(loss, params))
     return f
 
 # %% ../nbs/10_trajectory.ipynb #c5eb86f1
@@ -136,18 +140,21 @@ def expert_epoch(
     cfg:ExpertConfig, # How
     expert:int, # Which expert
     epoch:int # Which epoch, from 1
-):
+)->torch.Tensor: # Scalar, mean loss
     "One pass over the real data"
     y,g = data.y('train'),rng(cfg.seed, 'expert', expert, 'order', epoch)
     order = torch.randperm(len(y), generator=g).to(y.device, non_blocking=True)
-    views = rng(cfg.seed, 'expert', expert, 'view', epoch)
+    views,losses = rng(cfg.seed, 'expert', expert, 'view', epoch),[]
     with layer_draws(seed_of(cfg.seed, 'expert', expert, 'layers', epoch), data.device):
-        for idx in order.split(cfg.batch_size):
+        for idx in progress(order.split(cfg.batch_size), show=False, what='step'):
             x = data.x('train', idx)
             if cfg.augment: x = cfg.augment(x, views)
-            f = loss_gradient(forward, x, y[idx])
+            seen = []
+            f = loss_gradient(forward, x, y[idx], seen)
             grads = gsam_gradient(f, params, cfg.rho, cfg.alpha) if cfg.rule=='gsam' else f(params)
             expert_step(params, velocity, grads, cfg)
+            losses.append(seen[0])
+    return torch.stack(losses).mean()
 
 # %% ../nbs/10_trajectory.ipynb #5bbb8c8d
 def steady_state(
@@ -204,7 +211,8 @@ class ExpertRun:
         data:ImageData, # Real data
         cfg:ExpertConfig, # How
         path, # Folder of the store
-        expert:int # Which expert
+        expert:int, # Which expert
+        tensorboard:bool=False # See `Log`
     ):
         self.data,self.cfg,self.expert,self.epoch = data,cfg,expert,-1
         self.file = expert_file(path, expert)
@@ -215,7 +223,9 @@ class ExpertRun:
         self.shapes = param_shapes(net)
         self.params = [p.detach().clone() for p in net.to(data.device).parameters()]
         self.velocity = [torch.zeros_like(p) for p in self.params]
+        self.rows,self.log = [],Log(path, tensorboard, f'{self.file.stem}.csv')
         if self.state.exists(): self.load()
+        self.log.start(self.rows)
     @property
     def state(self): return self.part/'state.safetensors'
 
@@ -238,7 +248,8 @@ def keep(self:ExpertRun):
 def save(self:ExpertRun):
     "Write the state in full precision, from which a killed run goes on"
     state = {k: torch.cat([t.flatten() for t in getattr(self, k)]) for k in ('params', 'velocity')}
-    save_tensors(self.state, state, dict(what='a checkpoint', store=self.store, epoch=self.epoch))
+    meta = dict(what='a checkpoint', store=self.store, epoch=self.epoch, rows=self.rows)
+    save_tensors(self.state, state, meta)
 
 # %% ../nbs/10_trajectory.ipynb #1c3b0747
 @patch
@@ -249,7 +260,7 @@ def load(self:ExpertRun):
         self.check_state(state, meta)
         for k,vector in state.items():
             for own,saved in zip(getattr(self, k), unflatten(vector, self.shapes).values()): own.copy_(saved)
-    self.epoch = meta['epoch']
+    self.epoch,self.rows = meta['epoch'],meta.get('rows', [])
 
 # %% ../nbs/10_trajectory.ipynb #0e0ae566
 @patch
@@ -294,14 +305,23 @@ def finish(self:ExpertRun):
 
 # %% ../nbs/10_trajectory.ipynb #ff00e4b8
 @patch
+def learn(self:ExpertRun,
+    forward # From `expert_forward`
+):
+    "One epoch, and a row of the log"
+    which = self.expert,self.epoch
+    loss = expert_epoch(forward, self.params, self.velocity, self.data, self.cfg, *which)
+    self.rows.append(dict(epoch=self.epoch, loss=loss.item()))
+    self.log.add(self.rows[-1])
+
+@patch
 def advance(self:ExpertRun,
     forward # From `expert_forward`
 ):
     "Go on by one epoch, where epoch 0 is the network as it was drawn. The last epoch finishes the expert"
     if self.epoch<self.cfg.epochs:
         self.epoch += 1
-        which = self.expert,self.epoch
-        if self.epoch: expert_epoch(forward, self.params, self.velocity, self.data, self.cfg, *which)
+        if self.epoch: self.learn(forward)
         self.check()
         if self.epoch in self.cfg.kept: self.keep()
         self.save()
@@ -311,16 +331,16 @@ def advance(self:ExpertRun,
 @patch
 def record(self:ExpertRun,
     forward, # From `expert_forward`
-    stop, # `StopRequest`
-    say=lambda text: None # Gets a word an epoch
+    stop # `StopRequest`
 ):
     "Go on until the expert is finished, or until the process is asked to stop"
-    while not self.done:
+    left = range(min(self.epoch, self.cfg.epochs-1), 0 if self.done else self.cfg.epochs)
+    for _ in progress(left, show=False, what='epoch'):
         self.advance(forward)
-        say(f'expert {self.expert}, epoch {self.epoch}/{self.cfg.epochs}')
         if stop and not self.done:
             where = f'epoch {self.epoch} of expert {self.expert}'
             raise Stopped(stop.number, f'stopped after {where}, kept in {self.part.parent}: the same call goes on from there')
+    self.log.close()
     shutil.rmtree(self.part)
 
 # %% ../nbs/10_trajectory.ipynb #3648f351
@@ -513,13 +533,13 @@ def record_one(
     expert:int, # Which expert
     forward, # From `expert_forward`
     stop, # `StopRequest`
-    say # See `ExpertRun.record`
+    tensorboard:bool=False # See `Log`
 )->bool: # False if another process has this expert
     "Record an expert that is not finished and that no other process has"
     part = expert_file(path, expert).with_suffix('.part')
     if expert_file(path, expert).exists() and not part.exists(): return True
     try:
-        with Lock(part): ExpertRun(data, cfg, path, expert).record(forward, stop, say)
+        with Lock(part): ExpertRun(data, cfg, path, expert, tensorboard).record(forward, stop)
     except Busy: return False
     return True
 
@@ -529,17 +549,17 @@ def record_all(
     cfg:ExpertConfig, # How
     path, # Folder of the store
     forward, # From `expert_forward`
-    show:bool # Show progress?
+    show:bool, # Show progress?
+    tensorboard:bool=False # See `Log`
 ):
     "Record all experts of a store, and wait for those that other processes have"
-    bar,left = progress(range(cfg.n), show=show),[]
-    def say(text): bar.comment = text
+    left,one = [],partial(record_one, data, cfg, path, forward=forward, tensorboard=tensorboard)
     with stoppable() as stop:
-        for i in bar:
-            if not record_one(data, cfg, path, i, forward, stop, say): left.append(i)
+        for i in progress(range(cfg.n), show=show, what='expert'):
+            if not one(i, stop=stop): left.append(i)
         while left:
             if stop: raise Stopped(stop.number, f'stopped, other processes record experts {left}')
-            left = [i for i in left if not record_one(data, cfg, path, i, forward, stop, say)]
+            left = [i for i in left if not one(i, stop=stop)]
             if left: time.sleep(1)
 
 # %% ../nbs/10_trajectory.ipynb #5a6d2c82
@@ -548,6 +568,7 @@ def record_experts(
     path, # Folder of the store, where recording resumes
     cfg:ExpertConfig=ExpertConfig(), # How
     show:bool=True, # Print the bill and show progress?
+    tensorboard:bool=False, # Write what `expert_0000.csv` and so on get for TensorBoard, too?
     **changes # Settings of `ExpertConfig` to change, such as n=4, epochs=20
 )->Experts: # The store, when all `n` experts are in it
     "Train experts on `data` and keep their trajectories (MTT, section 3.1, or FTD with rule='gsam')"
@@ -558,7 +579,7 @@ def record_experts(
     bill = store_bill(path, cfg, sum(math.prod(s) for s in param_shapes(net).values()))
     open_store(path, store_description(data, cfg))
     if show: print(bill)
-    with kept_memory(): record_all(data, cfg, path, expert_forward(net, cfg), show)
+    with kept_memory(): record_all(data, cfg, path, expert_forward(net, cfg), show, tensorboard)
     return Experts(path, cfg.n)
 
 # %% ../nbs/10_trajectory.ipynb #eb912a13

@@ -1,5 +1,5 @@
 "Results and folders as flat dicts of hashes, without what differs from run to run: seconds and dates"
-import hashlib,io,json,re
+import csv,hashlib,io,json,re
 from pathlib import Path
 import numpy as np, torch
 
@@ -64,12 +64,18 @@ def text(file):
     "Without seconds, and without the pictures of an HTML page, which show them"
     return re.sub(r'<img [^>]*>|\b[\d.]+ s\b', '', file.read_text())
 
+def table(file):
+    "Rows of a log, without their seconds"
+    head,*rows = list(csv.reader(file.read_text().splitlines())) or [[]]
+    keep = [i for i,k in enumerate(head) if k not in VOLATILE]
+    return [[r[i] for i in keep] for r in [head, *rows]]
+
 def picture(file):
     from PIL import Image
     return np.asarray(Image.open(io.BytesIO(file.read_bytes())))
 
 READ = {'.safetensors': raw_tensors, '.json': lambda f: json.loads(f.read_text()), '.parquet': parquet, '.png': picture, '.webp': picture,
-        '.csv': text, '.md': text, '.html': text}
+        '.csv': table, '.md': text, '.html': text}
 
 def of_file(file):
     if 'lock' in file.name: return {'': 'a lock'}
