@@ -553,21 +553,21 @@ def speed(
     rate:float # Steps a second
 )->str: # '12.5/s', or '8.0 s each' for slow ones
     "A rate as text"
-    return f'{rate:.3g}/s' if rate>=1 else f'{1/rate:.3g} s each'
+    if rate<1: return f'{1/rate:.1f} s each'
+    return f'{rate:.1f}/s' if rate<100 else f'{rate:,.0f}/s'
 
 @patch
-def rate(self:Steps)->str: # '' before the first step is done
+def rate(self:Steps)->str: # '' where it cannot be known yet
     "How fast the loop is"
-    took = time.monotonic()-self.begun
-    counted = self.share()*len(self.where)*self.where.step
-    return speed(counted/took) if counted and took else ''
+    took,done = time.monotonic()-self.begun,self.share()
+    return speed(done*len(self.where)*self.where.step/took) if done>=.01 and took else ''
 
 # %% ../nbs/00_basics.ipynb #e0d7b655
 @patch
 def left(self:Steps)->str: # '' where nobody can know yet
     "How long it will still take at the speed so far"
     done,took = self.share(),time.monotonic()-self.begun
-    return f'{duration(took*(1-done)/done)} left' if done else ''
+    return f'{duration(took*(1-done)/done)} left' if done>=.01 else ''
 
 @patch
 def text(self:Steps)->str: # One line
@@ -697,7 +697,8 @@ def how_measured(
     "How to repeat a results file, and on what it ran"
     v = r['versions']
     where = v.get('gpu', f"{v['cores']} CPU cores")
-    return (f"`{r['command']}`: {r['seconds']:.0f} s on {where}, torch {v['torch']}; "
+    took = f"{r['cpu_seconds']} s of CPU time" if 'cpu_seconds' in r else f"{r['seconds']:.0f} s"
+    return (f"`{r['command']}`: {took} on {where}, torch {v['torch']}; "
             f"students of {arch}, last epoch, 95 % intervals.")
 
 # %% ../nbs/00_basics.ipynb #feaad43d

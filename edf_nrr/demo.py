@@ -4,17 +4,16 @@
 
 # %% auto #0
 __all__ = ['NO_FLIP', 'DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'DEMO_TEACHER', 'DEMO_LABELS', 'SHORT_EXPERTS', 'SHORT',
-           'SHORT_RECIPE', 'SHORT_TEACHER', 'SHORT_LABELS', 'say', 'set_pictures', 'curves', 'pays', 'difference',
-           'demo_edf', 'nrr_sets', 'short_sets', 'compare_labels', 'refinement_picture', 'full_lines', 'short_lines',
-           'demo_teacher', 'demo_nrr', 'both_halves', 'run_demo']
+           'SHORT_RECIPE', 'SHORT_TEACHER', 'SHORT_STUDENT', 'SHORT_LABELS', 'FULL_LABELS', 'VERDICTS', 'set_pictures',
+           'curves', 'pays', 'verdicts', 'difference', 'demo_edf', 'nrr_sets', 'short_sets', 'compare_labels',
+           'refinement_picture', 'refinement_lines', 'demo_teacher', 'demo_nrr', 'both_halves', 'run_demo']
 
 # %% ../nbs/39_demo.ipynb #1de130da
 import dataclasses,time
-from functools import partial
 from pathlib import Path
 import torch
-from .basics import Count, Part, changed, checked, clock, given, plus_minus, progress
-from .basics import write_results
+from .basics import Count, Part, changed, checked, clock, given, mean_ci, plus_minus
+from .basics import progress, write_results
 from .core import Distilled, save_figure, show_rows
 from .data import ImageData
 from .datasets import cluttered_digits, digits
@@ -48,8 +47,9 @@ SHORT = EDFConfig(ipc=1, iterations=100, syn_steps=8, lr_img=30., initial_max_st
                   max_start_epoch=4, augment=NO_FLIP, gradient='unrolled')
 SHORT_RECIPE = Recipe(epochs=100, augment=NO_FLIP)
 SHORT_TEACHER = dict(DEMO_TEACHER, epochs=10)
+SHORT_STUDENT = 'convnet_bn_d2_w16'
 SHORT_LABELS = DEMO_LABELS | dict(compact=LABEL_PRESETS['compact'])
-_all_ = ['SHORT_EXPERTS', 'SHORT', 'SHORT_RECIPE', 'SHORT_TEACHER', 'SHORT_LABELS']
+_all_ = ['SHORT_EXPERTS', 'SHORT', 'SHORT_RECIPE', 'SHORT_TEACHER', 'SHORT_STUDENT', 'SHORT_LABELS']
 
 # %% ../nbs/39_demo.ipynb #1b1ef486
 def set_pictures(
@@ -88,20 +88,33 @@ def curves(
     b.set(xlabel='test accuracy, % (95 % interval)')
     return fig
 
-# %% ../nbs/39_demo.ipynb #8b11780e
-say = partial(print, flush=True) # Also into a pipe, line by line
-
-# %% ../nbs/39_demo.ipynb #0f65b48b
+# %% ../nbs/39_demo.ipynb #f506463f
 def pays(
-    a, # `Evaluation` of what was made
-    b, # Of what is there without making it, with the same seeds
+    a:dict, # Row of a results file: of what was made
+    b:dict, # Of what is there without making it, of the same seeds
     name_a:str, # What to call the first
     name_b:str # What to call the other
 )->str: # One line
     "Accuracies of both, and whether the work paid"
-    d,h = (100*v for v in a.minus(b))
+    d,h = mean_ci([x-y for x,y in zip(a['accuracy'], b['accuracy'], strict=True)])
     says = 'it pays' if d>h else 'it does not pay' if d<-h else 'these seeds do not tell them apart'
-    return f'{name_a} {plus_minus(a.last)} %, {name_b} {plus_minus(b.last)} %: {says}, {d:+.1f} ± {h:.1f} points'
+    return f"{name_a} {plus_minus(a['accuracy'])} %, {name_b} {plus_minus(b['accuracy'])} %: {says}, {plus_minus((d, h), True)} points"
+
+# %% ../nbs/39_demo.ipynb #d99bd95d
+FULL_LABELS = 'soft float16'
+VERDICTS = [ # Two rows by method and labels, and what to call them
+    (('edf', 'soft'), ('random real', 'soft'), 'EDF: one image a class teaches', 'one random real image with soft labels'),
+    (('cidd+nrr', FULL_LABELS), ('random real', FULL_LABELS), 'NRR-DD: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
+    (('ce-refine', FULL_LABELS), ('random real', FULL_LABELS), 'Refined by cross-entropy alone: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
+    (('random real', 'components, 4 bytes'), ('random real', 'hard'), 'Labels: ten random real images with 4 bytes of a teacher a view teach', 'with hard labels')]
+
+# %% ../nbs/39_demo.ipynb #194eb1ad
+def verdicts(
+    rows:list # Of a results file
+)->list: # Lines
+    "What paid, as far as the rows tell"
+    found = {(o['method'], o['labels']): o for o in rows}
+    return [pays(found[a], found[b], *names) for a,b,*names in VERDICTS if a in found and b in found]
 
 # %% ../nbs/39_demo.ipynb #c1bb1e19
 def difference(
@@ -126,17 +139,18 @@ def demo_edf(
     methods=tuple(VARIANTS) # Which of `VARIANTS`
 )->list: # Rows of a results file
     "Record experts, distil with variants of trajectory matching, and test students"
-    say('\nEDF: recording experts')
+    print('\nEDF: recording experts')
     experts = record_experts(data, path/'experts', experts)
     acc = expert_accuracy(experts, data, 0, experts.epochs[-1:])[0]
-    say(f'an expert, trained on all {len(data.train)} images: {acc:.1%} right on test images\n')
-    say(f'{len(data.train)} images become {cfg.ipc*data.n_classes}; '
+    print(f'an expert, trained on all {len(data.train)} images: {acc:.1%} right on test images\n')
+    print(f'{len(data.train)} images become {cfg.ipc*data.n_classes}; '
         f'last-epoch test accuracy of {seeds} students each, 95 % interval:')
-    sets,evals,took = compare_matching(data, experts, cfg, recipe, path, seeds, methods, say)
+    sets,evals,took = compare_matching(data, experts, cfg, recipe, path, seeds, methods)
     save_figure(set_pictures(sets, experts), path/'images.png')
     save_figure(curves(sets, evals), path/'curves.png')
-    say(pays(evals['edf'], evals['random real'], 'EDF: one image a class teaches', 'one random real image with soft labels'))
-    return [dict(e.row(), data=data.name, seconds=round(took.get(m, 0), 1), lr=sets[m].lr) for m,e in evals.items()]
+    rows = [dict(e.row(), data=data.name, seconds=round(took.get(m, 0), 1), lr=sets[m].lr) for m,e in evals.items()]
+    print(*verdicts(rows), sep='\n')
+    return rows
 
 # %% ../nbs/39_demo.ipynb #e08a6762
 def nrr_sets(
@@ -207,22 +221,12 @@ def refinement_picture(
                       'after': after, 'change': change/change.amax()})
 
 # %% ../nbs/39_demo.ipynb #80f123e3
-def full_lines(
+def refinement_lines(
     evals:dict # Evaluations by (method, kind)
 )->list: # Lines
     "What refinement adds to the surest and to the least sure crops"
     def line(s): return difference(evals[f'cidd {s}+nrr','soft'], evals[f'cidd {s}','soft'], f'CIDD ({s} confidence) + NRR', 'CIDD alone')
     return [line('low'), line('high')]
-
-# %% ../nbs/39_demo.ipynb #7caf6546
-def short_lines(
-    evals:dict # Evaluations by (method, kind)
-)->list: # Lines
-    "Did images and labels pay?"
-    names,ten = {'cidd+nrr': 'NRR-DD', 'ce-refine': 'Refinement by cross-entropy'},'ten images a class with full soft labels teach'
-    lines = [pays(evals[m,'soft'], evals['random real','soft'], f'{o}: {ten}', 'ten random real ones with the same labels') for m,o in names.items()]
-    labels = evals['random real','soft'],evals['random real','hard']
-    return [*lines, pays(*labels, 'Labels: random real images with full soft labels teach', 'with hard ones')]
 
 # %% ../nbs/39_demo.ipynb #b48578f1
 def demo_teacher(
@@ -244,19 +248,21 @@ def demo_nrr(
     full:bool=True # All of it?
 )->list: # Rows of a results file
     "Train a teacher, make sets, and test students under each kind of label"
-    how,make,kinds,lines = SHORT_TEACHER,short_sets,SHORT_LABELS,short_lines
-    if full: how,make,kinds,lines = DEMO_TEACHER,nrr_sets,DEMO_LABELS,full_lines
-    say('\nNRR-DD: training a teacher')
+    how,make,kinds = (DEMO_TEACHER,nrr_sets,DEMO_LABELS) if full else (SHORT_TEACHER,short_sets,SHORT_LABELS)
+    print('\nNRR-DD: training a teacher')
     teacher = demo_teacher(data, path, how)
-    say(f'the teacher is right on {teacher.accuracy:.1%} of the test images')
+    print(f'the teacher is right on {teacher.accuracy:.1%} of the test images')
     start,sets = clock(data.device),make(data, teacher)
-    say(f'ten images a class in {clock(data.device)-start:.0f} s; test accuracy of {seeds} students of {epochs} epochs each by kind of label:')
-    evals = compare_labels(sets, data, teacher, kinds, epochs, 1e-2, seeds, flip=0., say=say, show=True)
-    one = [m for m in sets if m.startswith('cidd')][:2]
-    save_figure(refinement_picture(*[sets[m] for m in one], teacher), path/'refined.png')
-    for o in lines(evals): say(o)
-    say('(students of one set each; another seed of the set may differ by more)')
-    return [dict(e.row(), data=data.name) for e in evals.values()]
+    print(f'ten images a class in {clock(data.device)-start:.0f} s; test accuracy of {seeds} students of {epochs} epochs each by kind of label:')
+    start,refined = [m for m in sets if m.startswith('cidd')][:2]
+    save_figure(refinement_picture(sets[start], sets[refined], teacher), path/'refined.png')
+    arch = None if full else SHORT_STUDENT
+    if not full: del sets[start]
+    evals = compare_labels(sets, data, teacher, kinds, epochs, 1e-2, seeds, 0., arch, show=True)
+    rows = [dict(e.row(), data=data.name) for e in evals.values()]
+    print(*(refinement_lines(evals) if full else verdicts(rows)), sep='\n')
+    print('(students of one set each; another seed of the set may differ by more)')
+    return rows
 
 # %% ../nbs/39_demo.ipynb #ca943981
 def both_halves(
@@ -272,8 +278,8 @@ def both_halves(
     if full: return demo_edf(scenes, path, cfg, seeds) + demo_nrr(scenes, path, seeds, epochs or 60),cfg
     less = SHORT_EXPERTS,SHORT_RECIPE,('mtt', 'datm', 'edf')
     rows = demo_edf(digits(), path, cfg, seeds, *less)
-    say(f'\n{scenes}')
-    return rows + demo_nrr(scenes, path, seeds, epochs or 40, False),cfg
+    print(f'\n{scenes}')
+    return rows + demo_nrr(scenes, path, seeds, epochs or 30, False),cfg
 
 # %% ../nbs/39_demo.ipynb #2076e9a2
 @checked
@@ -292,5 +298,6 @@ def run_demo(
     rows,cfg = both_halves(scenes, path, seeds, iterations, epochs, full)
     command = f'dd demo{" --full" if full else ""} --path {path} --seeds {seeds}'
     settings = dict(config=cfg, nrr=NRRConfig(), cidd=CIDDConfig())
-    write_results(path/'results.json', rows, time.time()-t0, command, **{k: dataclasses.asdict(v) for k,v in settings.items()})
-    say(f'\npictures and results.json are in {path}/ ({time.time()-t0:.0f} s)')
+    about = {k: dataclasses.asdict(v) for k,v in settings.items()}
+    write_results(path/'results.json', rows, time.time()-t0, command, cpu_seconds=round(time.process_time()), **about)
+    print(f'\npictures and results.json are in {path}/ ({time.time()-t0:.0f} s)')

@@ -186,6 +186,7 @@ def start(self:Log,
     "Begin after these rows, whatever the file has beyond them"
     if self.file is None: return
     self.file.parent.mkdir(parents=True, exist_ok=True)
+    clean_up(self.file.parent, self.file.name)
     took = self.seconds(len(rows))
     text = csv_text([dict(r, seconds=t) for r,t in zip(rows, took)], True) if rows else ''
     self.replace(text)

@@ -272,6 +272,8 @@ def check_state(self:ExpertRun,
     n = sum(p.numel() for p in self.params)
     for k in ('params', 'velocity'): check_tensor(k, state.get(k), (n,), torch.float32)
     check_count('epoch', meta['epoch'], 0, self.cfg.epochs)
+    told = [r['epoch'] for r in meta.get('rows', [])]
+    if told and told!=list(range(1, meta['epoch']+1)): raise ValueError('its log has not a row for each epoch')
     if meta['store']!=self.store: raise ValueError('it was recorded with other settings or data')
 
 # %% ../nbs/10_trajectory.ipynb #6c955c59

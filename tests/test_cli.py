@@ -259,15 +259,31 @@ def test_export_writes_every_format(tmp_path):
         err = dd('export', tmp_path/'d.safetensors', *bad, ok=False).stderr
         assert len(err.strip().splitlines())==1 and err.startswith('dd export: '), err
 
-def test_demo_writes_what_it_says(tmp_path):
-    out = dd('demo', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--student-epochs', 3).stdout
-    for m in ('random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf', 'EDF against DATM', 'rded', 'cidd low+nrr', 'cidd high+nrr', 'CIDD (low confidence) + NRR against CIDD alone'): assert m in out
-    r = json.loads((tmp_path/'results.json').read_text())
-    assert [o['method'] for o in r['rows'] if o['ipc']==1]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
-    assert [(o['method'], o['labels']) for o in r['rows'] if o['ipc']==10]==[(m, k) for m in ('random real', 'rded', 'cidd low', 'cidd low+nrr', 'cidd high', 'cidd high+nrr') for k in ('hard', 'distances float16', 'soft float16')]
-    for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
+def results_of(folder, ipc):
+    "Methods and labels of a demo's results"
+    r = json.loads((folder/'results.json').read_text())
     assert {'command', 'seconds', 'versions'}<=r.keys()
+    for o in r['rows']: assert {'method', 'ipc', 'arch', 'labels', 'accuracy', 'data'}<=o.keys() and len(o['accuracy'])==2 and all(0<=a<=1 for a in o['accuracy'])
+    return [(o['method'], o['labels']) for o in r['rows'] if o['ipc']==ipc]
+
+def test_demo_writes_what_it_says(tmp_path):
+    args = 'demo','--path',tmp_path,'--iterations',2,'--seeds',2,'--student-epochs',3
+    r = dd(*args)
+    for o in ('EDF: one image a class teaches', 'NRR-DD: ten images', 'Labels: random real images'): assert o in r.stdout
+    assert r.stderr=='' # no warnings of others
+    assert [m for m,_ in results_of(tmp_path, 1)]==['random real', 'mtt', 'datm', 'edf']
+    kinds = 'hard','distances float16','soft float16','components, 4 bytes'
+    assert results_of(tmp_path, 10)==[(m, k) for m in ('random real', 'cidd+nrr', 'ce-refine') for k in kinds]
     assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png', 'refined.png'}
+    teacher = (tmp_path/'teacher.safetensors').stat().st_mtime_ns
+    dd(*args)
+    assert (tmp_path/'teacher.safetensors').stat().st_mtime_ns==teacher # what is there is not made again
+
+def test_the_full_demo(tmp_path):
+    out = dd('demo', '--full', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--student-epochs', 3).stdout
+    for m in ('datm+dae', 'cidd low+nrr', 'CIDD (low confidence) + NRR against CIDD alone'): assert m in out
+    assert [m for m,_ in results_of(tmp_path, 1)]==['random real', 'mtt', 'datm', 'datm+cpd', 'datm+dae', 'edf']
+    assert results_of(tmp_path, 10)==[(m, k) for m in ('random real', 'rded', 'cidd low', 'cidd low+nrr', 'cidd high', 'cidd high+nrr') for k in ('hard', 'distances float16', 'soft float16')]
 
 def cifar_folder(root):
     "Scenes with digits, stored as CIFAR-10 is on the Hugging Face hub"

@@ -111,13 +111,12 @@ def export_over(w, path, **s):
 
 @command
 def demo(w, path, **s):
-    "The first half of `dd_demo`, with less of everything"
+    "The first half of `dd demo`, with less of everything"
     from edf_nrr import demo
     from edf_nrr.basics import changed
-    demo.DEMO_EXPERTS = changed(demo.DEMO_EXPERTS, n=2, epochs=3, keep=3, arch='convnet_d1_w8', batch_size=64)
-    demo.DEMO_RECIPE = changed(demo.DEMO_RECIPE, epochs=4)
+    experts = changed(demo.DEMO_EXPERTS, n=2, epochs=3, keep=3, arch='convnet_d1_w8', batch_size=64)
     cfg = changed(demo.DEMO, **dict(iterations=2, syn_steps=2, expert_epochs=1, max_start_epoch=2, init='random', save_every=1) | s)
-    return demo.demo_edf(w.data, Path(path), cfg, 2)
+    return demo.demo_edf(w.data, Path(path), cfg, 2, experts, changed(demo.DEMO_RECIPE, epochs=4))
 
 # ---- commands of the shell, as they are installed ----
 def dd(name, *args, **options):

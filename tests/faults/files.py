@@ -103,7 +103,7 @@ class StoreFile(FileType):
         return Experts(d/'run')
 
 @file_type
-class expert(StoreFile): at = 'run/expert_0000*'
+class expert(StoreFile): at = 'run/expert_0000.safetensors'
 
 @file_type
 class experts_json(StoreFile): at = 'run/experts.json'
