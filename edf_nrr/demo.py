@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['NO_FLIP', 'DEMO_EXPERTS', 'DEMO', 'DEMO_RECIPE', 'DEMO_TEACHER', 'DEMO_LABELS', 'SHORT_EXPERTS', 'SHORT',
            'SHORT_RECIPE', 'SHORT_TEACHER', 'SHORT_STUDENT', 'SHORT_LABELS', 'FULL_LABELS', 'VERDICTS', 'set_pictures',
-           'curves', 'pays', 'verdicts', 'difference', 'demo_edf', 'nrr_sets', 'short_sets', 'compare_labels',
+           'curves', 'verdicts', 'difference', 'demo_edf', 'nrr_sets', 'short_sets', 'compare_labels',
            'refinement_picture', 'refinement_lines', 'demo_teacher', 'demo_nrr', 'both_halves', 'run_demo']
 
 # %% ../nbs/39_demo.ipynb #1de130da
 import dataclasses,time
 from pathlib import Path
 import torch
-from .basics import Count, Part, changed, checked, clock, given, mean_ci, plus_minus
+from .basics import Count, Part, changed, checked, clock, given, plus_minus
 from .basics import progress, write_results
 from .core import Distilled, save_figure, show_rows
 from .data import ImageData
@@ -29,6 +29,7 @@ from .nrr import NRRConfig, nrr_mask, refine
 from .dbr import evaluate_labels, label_views, labels_recipe, relabel
 from .codes import LABEL_PRESETS
 from .baselines import rded
+from .report import standing, verdict
 from .methods import CE_REFINE, unflipped
 
 # %% ../nbs/39_demo.ipynb #0af67d8c
@@ -88,25 +89,13 @@ def curves(
     b.set(xlabel='test accuracy, % (95 % interval)')
     return fig
 
-# %% ../nbs/39_demo.ipynb #f506463f
-def pays(
-    a:dict, # Row of a results file: of what was made
-    b:dict, # Of what is there without making it, of the same seeds
-    name_a:str, # What to call the first
-    name_b:str # What to call the other
-)->str: # One line
-    "Accuracies of both, and whether the work paid"
-    d,h = mean_ci([x-y for x,y in zip(a['accuracy'], b['accuracy'], strict=True)])
-    says = 'it pays' if d>h else 'it does not pay' if d<-h else 'these seeds do not tell them apart'
-    return f"{name_a} {plus_minus(a['accuracy'])} %, {name_b} {plus_minus(b['accuracy'])} %: {says}, {plus_minus((d, h), True)} points"
-
 # %% ../nbs/39_demo.ipynb #d99bd95d
 FULL_LABELS = 'soft float16'
 VERDICTS = [ # Two rows by method and labels, and what to call them
     (('edf', 'soft'), ('random real', 'soft'), 'EDF: one image a class teaches', 'one random real image with soft labels'),
     (('cidd+nrr', FULL_LABELS), ('random real', FULL_LABELS), 'NRR-DD: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
     (('ce-refine', FULL_LABELS), ('random real', FULL_LABELS), 'Refined by cross-entropy alone: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
-    (('random real', 'components, 4 bytes'), ('random real', 'hard'), 'Labels: ten random real images with 4 bytes of a teacher a view teach', 'with hard labels')]
+    (('random real', 'components, 4 bytes'), ('random real', 'hard'), 'Labels of 4 bytes a view: ten random real images a class teach', 'the same images with hard labels')]
 
 # %% ../nbs/39_demo.ipynb #194eb1ad
 def verdicts(
@@ -114,7 +103,12 @@ def verdicts(
 )->list: # Lines
     "What paid, as far as the rows tell"
     found = {(o['method'], o['labels']): o for o in rows}
-    return [pays(found[a], found[b], *names) for a,b,*names in VERDICTS if a in found and b in found]
+    res = []
+    for a,b,name,than in VERDICTS:
+        if not (a in found and b in found): continue
+        both = found[a]['accuracy'],found[b]['accuracy']
+        res.append(f'{standing(name, *both, than=than)}. {verdict(*both, than)}')
+    return res
 
 # %% ../nbs/39_demo.ipynb #c1bb1e19
 def difference(

@@ -269,7 +269,7 @@ def results_of(folder, ipc):
 def test_demo_writes_what_it_says(tmp_path):
     args = 'demo','--path',tmp_path,'--iterations',2,'--seeds',2,'--student-epochs',3
     r = dd(*args)
-    for o in ('EDF: one image a class teaches', 'NRR-DD: ten images', 'Labels: random real images'): assert o in r.stdout
+    for o in ('EDF: one image a class teaches', 'NRR-DD: ten images', 'Labels of 4 bytes'): assert o in r.stdout
     assert r.stderr=='' # no warnings of others
     assert [m for m,_ in results_of(tmp_path, 1)]==['random real', 'mtt', 'datm', 'edf']
     kinds = 'hard','distances float16','soft float16','components, 4 bytes'
