@@ -308,7 +308,11 @@ text = f"""# Measurements
 
 Made by `python bench/report.py` from the JSON files in `results/`; each file says machine, versions and the command that repeats it.
 
-## The demo: cluttered digits, EDF with one image a class, NRR-DD with ten
+## The demo: digits, one image a class by matching trajectories; scenes with digits, ten by NRR-DD
+
+{accuracies('demo_short')}
+
+## The full demo: scenes with digits, EDF with one image a class, NRR-DD with ten
 
 {accuracies('demo')}
 

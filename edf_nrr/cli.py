@@ -371,7 +371,7 @@ def section_rows(
     from edf_nrr.methods import METHODS, Preset, method_rows
     from edf_nrr.training import train_teacher
     from edf_nrr.trajectory import ExpertConfig
-    parts = dict(experts=[ExpertConfig], protocol=[Protocol], teacher=[train_teacher, 'data', 'show'],
+    parts = dict(experts=[ExpertConfig], protocol=[Protocol], teacher=[train_teacher, 'data', 'show', 'path', 'tensorboard'],
                  preset=[Preset, 'experts', 'teacher', 'protocol', 'settings'],
                  labels=[relabel, 'syn', 'teacher', 'kind', 'epochs', 'path', 'views', 'seed', 'show'])
     if name in parts: return settings_rows(parts[name][0], but=parts[name][1:], words=as_typed)
@@ -503,7 +503,7 @@ def dd_auto(
     flip = not has_sides(data, no_flip)
     auto(real, ipc, minutes, path, methods.split(',') if methods else None, labels, flip, dry_run=dry_run, **options)
 
-# %% ../nbs/40_cli.ipynb #8e8b97b1
+# %% ../nbs/40_cli.ipynb #ad9f18ce
 @command('dd experts --data cifar10 --download --zca --settings n=10,keep=22,dtype=bfloat16',
          'dd experts --data digits --expert-arch convnet_d1_w16 --expert-epochs 6 --settings lr=.1', settings='experts')
 @delegates(loaded)
@@ -514,6 +514,7 @@ def dd_experts(
     expert_epochs:int=None, # Epochs that each trains. Default: those of the settings
     no_flip:bool=False, # Do things have a left and a right? Then no image is mirrored. Digits know it
     settings:str|dict='', # Such as n=4,rule=gsam,dtype=bfloat16. help lists them
+    tensorboard:bool=False, # Write losses for TensorBoard, too? They are in expert_0000.csv and so on in any case
     **kwargs
 ):
     "Record expert trajectories"
@@ -523,7 +524,8 @@ def dd_experts(
     cfg = changed(ExpertConfig(), **given(arch=expert_arch, epochs=expert_epochs) | parse_settings(settings))
     real = loaded(data, **kwargs)
     check_number(path, cfg.n)
-    experts = record_experts(real, path, unflipped(cfg) if has_sides(data, no_flip) else cfg)
+    cfg = unflipped(cfg) if has_sides(data, no_flip) else cfg
+    experts = record_experts(real, path, cfg, tensorboard=tensorboard)
     acc = expert_accuracy(experts, real, 0, experts.epochs[-1:])[0]
     print(f'{experts}\ntest accuracy of the first at its last epoch: {acc:.1%}')
 
@@ -537,7 +539,7 @@ def given_teacher(
     if file and not Path(file).exists(): raise ValueError(f'there is no teacher {file}: leave the option out to train one')
     return load_teacher(file, device) if file else None
 
-# %% ../nbs/40_cli.ipynb #8f1260c1
+# %% ../nbs/40_cli.ipynb #52f1a4e6
 def shared_for(
     real, # `ImageData`
     path, # Folder of the run, where a teacher is kept
@@ -545,16 +547,17 @@ def shared_for(
     arch:str, # Network of the teacher that is trained
     epochs:int, # Passes over the training images for it
     work:str='quick', # Settings to start from, see `Preset`
-    no_flip:bool=False # Does a person say that things have a left and a right?
+    no_flip:bool=False, # Does a person say that things have a left and a right?
+    tensorboard:bool=False # Write what is measured for TensorBoard, too?
 ): # `Shared`
     "What a command gives to a method"
     from edf_nrr.basics import changed
     from edf_nrr.methods import QUICK_PRESET, Shared, without_flip
     preset = changed(QUICK_PRESET, teacher=dict(arch=arch, epochs=epochs), work=work)
     if has_sides(real.name, no_flip): preset = without_flip(preset)
-    return Shared(real, preset, path, teacher=given_teacher(teacher, real.device))
+    return Shared(real, preset, path, None, given_teacher(teacher, real.device), True, tensorboard)
 
-# %% ../nbs/40_cli.ipynb #41422946
+# %% ../nbs/40_cli.ipynb #0170c815
 @command('dd distill --data cifar10 --zca --ipc 10 --method edf --path runs/c10',
          'dd distill --data photos --size 64 --method nrr-dd --teacher-arch resnet18_cifar --teacher-epochs 60',
          'dd distill --method edf --settings help', old=dict(arch='teacher_arch', epochs='teacher_epochs'), settings='{method}')
@@ -574,6 +577,7 @@ def dd_distill(
     export:str='', # Write it for others as well, as `dd export` does: png, webp or parquet, in a folder of that name
     plugin:str='', # Python file or module that registers methods of your own
     settings:str|dict='', # Of the method, such as iterations=500,alpha=.25,beta=none. help lists them. A text such as mask='none' needs double quotes around all
+    tensorboard:bool=False, # Write what log.csv gets for TensorBoard, too?
     **kwargs
 ):
     "Distil a data set by any registered method"
@@ -588,7 +592,7 @@ def dd_distill(
     if export: one_of('export', export, ('png', 'webp', 'parquet'))
     real = loaded(data, **kwargs)
     ipc = capped_ipc(real, ipc)
-    shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work, no_flip)
+    shared = shared_for(real, path, teacher, teacher_arch, teacher_epochs, work, no_flip, tensorboard)
     if work=='published' and not own_published(m, real, ipc):
         raise ValueError(f'there are no published settings of {method} for {real.name} with ipc={ipc}: '
                          'use --work default or quick, and --settings')
@@ -696,13 +700,14 @@ def evaluations_of_images(
     epochs # Of each. None: 1000
 ): # Iterator of two `Evaluation`
     "Evaluations of a set and of random real images, by the labels inside"
-    from edf_nrr.basics import changed, given
+    from edf_nrr.basics import changed, given, progress
     from edf_nrr.training import DATM_RECIPE, evaluate, joined, tune_lr
     recipe = changed(DATM_RECIPE, **given(epochs=epochs))
     yield evaluate(syn, real, arch, len(draws), recipe, show=True)
     short = changed(recipe, epochs=max(1, recipe.epochs//4))
-    recipe = changed(recipe, lr=tune_lr(draws[0], real, arch, recipe=short).lr)
-    yield joined([evaluate(o, real, arch, [s], recipe) for s,o in enumerate(draws)])
+    recipe = changed(recipe, lr=tune_lr(draws[0], real, arch, recipe=short, show=True).lr)
+    bar = progress(draws, what='random real images')
+    yield joined([evaluate(o, real, arch, [s], recipe) for s,o in enumerate(bar)])
 
 # %% ../nbs/40_cli.ipynb #810138b9
 def evaluations_of_labels(
@@ -715,6 +720,7 @@ def evaluations_of_labels(
     teacher # That gave them, and gives those of the random images
 ): # Iterator of two `Evaluation`
     "The same by labels of a teacher, which random real images get for the same views"
+    from edf_nrr.basics import progress
     from edf_nrr.dbr import evaluate_labels, labels_recipe, relabel
     from edf_nrr.training import joined
     dtype = str(labels.d.dtype).removeprefix('torch.')
@@ -723,7 +729,8 @@ def evaluations_of_labels(
     def one(o, l, seeds): return evaluate_labels(o, l, real, arch, seeds, labels_recipe(o, n), show=o is syn)
     def answers(o): return relabel(o, teacher, epochs=n, views=labels.views, show=False, **how)
     yield one(syn, labels, len(draws))
-    yield joined([one(o, answers(o), [s]) for s,o in enumerate(draws)])
+    bar = progress(draws, what='random real images')
+    yield joined([one(o, answers(o), [s]) for s,o in enumerate(bar)])
 
 # %% ../nbs/40_cli.ipynb #aa518ee3
 def judges(
@@ -836,7 +843,7 @@ def file_entry(
     found = None if syn.logits is None else set_experts(syn, real, file, '')
     return Entry(syn, experts=found and expert_models(found, real.device))
 
-# %% ../nbs/40_cli.ipynb #9a54f74e
+# %% ../nbs/40_cli.ipynb #97c35ec2
 @command('dd compare --data cifar10 --ipc 10 --quick', 'dd compare --data cifar10 --quick --methods none --distilled mine.safetensors',
          'dd compare --data cifar10 --quick --methods mine,edf --plugin mine.py --settings edf.iterations=500,teacher.epochs=30',
          'dd compare --methods edf --settings help', old=dict(arch='student_arch'),
@@ -878,7 +885,7 @@ def dd_compare(
     print(real)
     files = {n: file_entry(f, real, n) for n,f in files.items()}
     path = Path(path or f'runs/compare/{Path(data).name}')
-    shared = Shared(real, preset, path)
+    shared = Shared(real, preset, path, show=True)
     entries = files | entries_of(names, shared, ipc, sets)
     print(f'the teacher is right on {shared.teacher.accuracy:.1%} of the test images')
     nets = student_arch.split(',') if student_arch else preset.arch
@@ -976,18 +983,19 @@ def dd_settings(
     print(section_text(name))
 
 # %% ../nbs/40_cli.ipynb #1a5db81b
-@command('dd demo --path runs/demo', old=dict(epochs='student_epochs'))
+@command('dd demo', 'dd demo --full --path runs/full', old=dict(epochs='student_epochs'))
 def dd_demo(
     path:str='runs/demo', # Folder to write into
-    object_fraction:float=.6, # Area of the digit's square by that of the image
-    size:int=16, # Image side
+    full:bool=False, # All methods, in ten minutes instead of two?
     seeds:int=5, # Students a method
     iterations:int=None, # Outer iterations of EDF. Default: the demo's own
-    student_epochs:int=60, # Of the students of NRR-DD
+    student_epochs:int=None, # Of the students of NRR-DD. Default: the demo's own
+    size:int=16, # Image side of the scenes
+    object_fraction:float=.6, # Area of the digit's square by that of the scene
 ):
-    "Distil a real data set with EDF and its kin, then with NRR-DD and its kin, and compare each with random real images"
+    "Distil real data with EDF and with NRR-DD, and say whether it pays against random real images"
     from edf_nrr.demo import run_demo
-    run_demo(path, object_fraction, size, seeds, iterations, student_epochs)
+    run_demo(path, full, seeds, iterations, student_epochs, size, object_fraction)
 
 # %% ../nbs/40_cli.ipynb #0681d8a8
 #| eval: false
