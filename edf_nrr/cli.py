@@ -557,7 +557,7 @@ def shared_for(
     if has_sides(real.name, no_flip): preset = without_flip(preset)
     return Shared(real, preset, path, None, given_teacher(teacher, real.device), True, tensorboard)
 
-# %% ../nbs/40_cli.ipynb #0170c815
+# %% ../nbs/40_cli.ipynb #7f1c2f99
 @command('dd distill --data cifar10 --zca --ipc 10 --method edf --path runs/c10',
          'dd distill --data photos --size 64 --method nrr-dd --teacher-arch resnet18_cifar --teacher-epochs 60',
          'dd distill --method edf --settings help', old=dict(arch='teacher_arch', epochs='teacher_epochs'), settings='{method}')
