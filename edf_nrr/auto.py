@@ -60,13 +60,14 @@ class Search:
         ipc:int=10, # Images per class
         labels:str='compact', # Labels of the teacher, one of `LABEL_PRESETS`
         flip:bool=True, # Is a mirror image the same thing?
+        show:bool=False # Show the progress of what takes long?
     ):
         self.data,self.plan,self.path = data,plan,Path(path)
-        self.ipc,self.labels = ipc,labels
+        self.ipc,self.labels,self.show = ipc,labels,show
         self.teacher_labels = label_settings(labels, data.n_classes)
         self.judging = data.validation(plan.held_out, seed=0) # Its test images are the held-out ones
         self.preset = preset_of(plan, flip)
-        self.shared = Shared(self.judging, self.preset, self.path/'work')
+        self.shared = Shared(self.judging, self.preset, self.path/'work', show=show)
         self.rows,self.left_out,self.sets = [],{},{} # What was judged, what was not and why, sets by name
 
 # %% ../nbs/33a_auto.ipynb #b8264273
@@ -102,7 +103,7 @@ def compared(self:Search,
 ): # `Comparison`
     "`compare` with what the search has chosen"
     return compare(data or self.judging, entries, self.plan.student, columns, list(seeds), self.plan.steps,
-                   path=self.path/folder, teacher=self.shared.teacher, show=False, full=False, **kwargs)
+                   path=self.path/folder, teacher=self.shared.teacher, show=self.show, full=False, **kwargs)
 
 # %% ../nbs/33a_auto.ipynb #b378e72d
 @patch
@@ -253,7 +254,7 @@ def test_full(self:Search)->list: # Accuracies, one a seed
     "Students of all training images, also those that were held out, in as many passes as the teacher"
     steps = self.plan.teacher_epochs*-(-len(self.data.train)//128)
     c = compare(self.data, {RANDOM: self.random_entry()}, self.plan.student, ['hard'], range(self.plan.full_seeds), self.plan.steps,
-                protocol=changed(self.protocol, full_steps=steps), path=self.path/'full', show=False)
+                protocol=changed(self.protocol, full_steps=steps), path=self.path/'full', show=self.show)
     return c[FULL,'hard']['accuracy']
 
 # %% ../nbs/33a_auto.ipynb #b943d0f7
@@ -344,7 +345,7 @@ def best_labels(self:Search,
     "The teacher's labels for as many epochs as its students had"
     epochs = budget_epochs(len(syn), self.plan.steps, min(128, len(syn)))
     views = label_views(syn, 0, flip=self.protocol.flip)
-    return relabel(syn, self.shared.teacher, epochs=epochs, views=views, path=path, show=False, **self.teacher_labels)
+    return relabel(syn, self.shared.teacher, epochs=epochs, views=views, path=path, show=self.show, **self.teacher_labels)
 
 # %% ../nbs/33a_auto.ipynb #233b4e23
 @patch
@@ -575,6 +576,7 @@ def auto(
     plan:Plan=None, # Sizes. Default: the largest that the minutes are enough for
     dry_run:bool=False, # Stop before anything is trained, and give the `Estimate`?
     say=print, # Gets lines
+    show:bool=False, # Show the progress of what takes long, as a bar or as lines?
     **load # For a folder: size, val, classes, resize, skip_bad, n_train, n_test of `load_data`
 )->AutoResult: # What was found, or the `Estimate` of a dry run
     "Find the best small set for some images, and say whether it pays"
@@ -588,7 +590,7 @@ def auto(
     if dry_run: return e
     check_minutes(e, minutes)
     if not isinstance(data, ImageData): data = load_data(data, **load | dict(size=e.plan.size))
-    search = Search(data, e.plan, path, ipc, labels, flip)
+    search = Search(data, e.plan, path, ipc, labels, flip, show)
     search.cap_ipc(say)
     deadline = Deadline(minutes-(time.monotonic()-start)/60, e)
     with Run(path, search.identity(), work=('judged',)):

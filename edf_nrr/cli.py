@@ -501,7 +501,7 @@ def dd_auto(
     real = images_to_search(data, **options)
     if real is not data: options = {}
     flip = not has_sides(data, no_flip)
-    auto(real, ipc, minutes, path, methods.split(',') if methods else None, labels, flip, dry_run=dry_run, **options)
+    auto(real, ipc, minutes, path, methods.split(',') if methods else None, labels, flip, dry_run=dry_run, show=True, **options)
 
 # %% ../nbs/40_cli.ipynb #ad9f18ce
 @command('dd experts --data cifar10 --download --zca --settings n=10,keep=22,dtype=bfloat16',

@@ -24,5 +24,4 @@ from edf_nrr.cli import COMMANDS, DocumentedCommand
 for name,about in COMMANDS.items():
     cmd = DocumentedCommand(name, about)
     assert '--help' in cmd.get_help(cmd.make_context(name, [], resilient_parsing=True))
-versions()
 print('smoke: ok')
