@@ -367,7 +367,8 @@ def keep_best(self:Search,
     "Write the folder `best`"
     to,syn = self.path/'best',self.set_of(row)
     recipe = dataclasses.asdict(self.recipe_of(row, syn))
-    syn.provenance = syn.provenance | dict(students=dict(arch=self.plan.student, recipe=recipe))
+    source = dict(source=self.data.source) if self.data.source else {}
+    syn.provenance = syn.provenance | source | dict(students=dict(arch=self.plan.student, recipe=recipe))
     syn.save(to/'distilled.safetensors')
     save_teacher(self.shared.teacher, to/'teacher.safetensors')
     if self.taught(row): self.best_labels(syn, to/'labels.safetensors')

@@ -93,7 +93,7 @@ def curves(
 FULL_LABELS = 'soft float16'
 VERDICTS = [ # Two rows by method and labels, and what to call them
     (('edf', 'soft'), ('random real', 'soft'), 'EDF: one image a class teaches', 'one random real image with soft labels'),
-    (('cidd+nrr', FULL_LABELS), ('random real', FULL_LABELS), 'NRR-DD: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
+    (('nrr-dd', FULL_LABELS), ('random real', FULL_LABELS), 'NRR-DD: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
     (('ce-refine', FULL_LABELS), ('random real', FULL_LABELS), 'Refined by cross-entropy alone: ten images a class with full soft labels teach', 'ten random real ones with the same labels'),
     (('random real', 'components, 4 bytes'), ('random real', 'hard'), 'Labels of 4 bytes a view: ten random real images a class teach', 'the same images with hard labels')]
 
@@ -171,7 +171,7 @@ def short_sets(
     real,start = random_real(data, ipc, seed),initialise(data, teacher, ipc, seed=seed, show=True)
     few = dict(seed=seed, iterations=100)
     refined = refine(start, teacher, **few),refine(real, teacher, unflipped(CE_REFINE), **few)
-    return dict(zip(('random real', 'cidd', 'cidd+nrr', 'ce-refine'), (real, start, *refined)))
+    return dict(zip(('random real', 'cidd', 'nrr-dd', 'ce-refine'), (real, start, *refined)))
 
 # %% ../nbs/39_demo.ipynb #927603f3
 def compare_labels(

@@ -158,6 +158,8 @@ def test_a_folder_goes_through(data, tmp_path):
     assert res['verdict'] in done.stdout and 'report.html' in done.stdout
     assert sorted(o.name for o in (tmp_path/'runs/auto/photos/best').iterdir())[:2]==['distilled.safetensors', 'images']
     assert len(Distilled.load(tmp_path/'runs/auto/photos/best/distilled.safetensors'))==4
+    judged = shell('evaluate', 'runs/auto/photos/best/distilled.safetensors', '--seeds', 2, '--student-epochs', 3, '--no-full', cwd=tmp_path)
+    assert judged.returncode==0 and 'random real' in judged.stdout, judged.stderr
 
 # ---- plans
 WORK = Work(1000, 200, 300, 10, 3, 10)

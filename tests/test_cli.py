@@ -273,7 +273,7 @@ def test_demo_writes_what_it_says(tmp_path):
     assert r.stderr=='' # no warnings of others
     assert [m for m,_ in results_of(tmp_path, 1)]==['random real', 'mtt', 'datm', 'edf']
     kinds = 'hard','distances float16','soft float16','components, 4 bytes'
-    assert results_of(tmp_path, 10)==[(m, k) for m in ('random real', 'cidd+nrr', 'ce-refine') for k in kinds]
+    assert results_of(tmp_path, 10)==[(m, k) for m in ('random real', 'nrr-dd', 'ce-refine') for k in kinds]
     assert {p.name for p in tmp_path.glob('*.png')}=={'images.png', 'curves.png', 'refined.png'}
     teacher = (tmp_path/'teacher.safetensors').stat().st_mtime_ns
     dd(*args)

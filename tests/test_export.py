@@ -17,9 +17,9 @@ def data(): return digits(device='cpu')
 
 @pytest.fixture(scope='module')
 def syn(data):
-    "Real digits, with class names that sort in another order than their labels, and the truth as soft labels"
+    "Real digits, with class names that no folder can have, and the truth as soft labels"
     s = random_real(data, 10)
-    return Distilled(s.images, s.labels, [f'{9-i}/é' for i in range(10)], s.norm, 8*F.one_hot(s.labels, 10).float(), provenance=dict(s.provenance))
+    return Distilled(s.images, s.labels, [f'{i}/é' for i in range(10)], s.norm, 8*F.one_hot(s.labels, 10).float(), provenance=dict(s.provenance))
 
 def seen(data, channels):
     "Real test images as a reader of image files sees them: pixels in [0,1], and their labels"
@@ -96,16 +96,35 @@ def test_the_card_is_yaml_that_says_what_is_there(syn, tmp_path):
 
 # ---- readers agree about the labels ----
 @pytest.mark.parametrize('k', [12, 1002])
-def test_sorted_folders_are_the_labels(k, tmp_path):
+def test_folders_are_the_classes(k, tmp_path):
     from torchvision.datasets import ImageFolder
     labels = torch.randperm(k, generator=rng(0))
     x = torch.stack([labels//256, labels%256, labels*0], 1).float()[:,:,None,None].expand(-1, -1, 2, 2)/255
     s = Distilled(x, labels, [('a b', 'a/b', 'Ä', 'CON', '.', 'x'*300)[i%6]+' '*(i//6) for i in range(k)], Normalize([0.]*3, [1.]*3))
     assert s.export(tmp_path/'x').largest < 1e-6
-    for im,y in ImageFolder(tmp_path/'x'):
+    folder,called = ImageFolder(tmp_path/'x'),json.loads((tmp_path/'x/distilled.json').read_text())['folders']
+    assert len({o.lower() for o in called})==k and sorted(called)==folder.classes
+    for im,y in folder:
         r,g,_ = np.asarray(im)[0,0].astype(int)
-        assert 256*r+g==y
+        assert called[256*r+g]==folder.classes[y]
     assert torch.equal(load_export(tmp_path/'x').labels, labels) and load_export(tmp_path/'x').classes==s.classes
+
+def test_a_folder_stands_beside_the_real_ones(data, tmp_path):
+    "Students of exported images, tested on real images in folders of the same names, as torchvision numbers both"
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms.functional import to_pil_image, to_tensor
+    names = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
+    s = random_real(data, 10)
+    Distilled(s.images, s.labels, names, s.norm).export(tmp_path/'train')
+    for i,(p,y) in enumerate(zip(data.pixels('test'), data.y('test'))):
+        file = tmp_path/'val'/names[y]/f'{i}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        to_pil_image(p).save(file)
+    train,val = (ImageFolder(tmp_path/o, to_tensor) for o in ('train', 'val'))
+    assert train.class_to_idx==val.class_to_idx
+    loader = torch.utils.data.DataLoader(train, 32, shuffle=True, generator=rng(0))
+    x,y = next(iter(torch.utils.data.DataLoader(val, len(val))))
+    assert right(fit(net(3), lambda: loader), x, y) > 5*CHANCE
 
 def test_names_stay_inside(syn, tmp_path):
     Distilled(syn.images, syn.labels, ['../../x', '/etc', 'a\\..\\b', *'defghij'], syn.norm).export(tmp_path/'d')
@@ -213,7 +232,7 @@ def test_an_index_may_not_lead_out(syn, tmp_path):
     m = read_sealed(f)
     (tmp_path/'x'/m['files'][0]).rename(tmp_path/'out/a.png')
     (tmp_path/'x/way').symlink_to(tmp_path/'out')
-    for name in ('../out/a.png', str(tmp_path/'out/a.png'), 'way/a.png', '000_9_/../../out/a.png'):
+    for name in ('../out/a.png', str(tmp_path/'out/a.png'), 'way/a.png', '0_é/../../out/a.png'):
         write_sealed(f, m|dict(files=[name, *m['files'][1:]]))
         with pytest.raises(ValueError, match='distilled.json.*outside of the folder'): load_export(tmp_path/'x')
 
@@ -243,7 +262,7 @@ def test_images_that_are_none(syn, tmp_path):
     class Bomb:
         def __reduce__(self): return os.mkdir, (str(tmp_path/'ran'),)
     syn.export(tmp_path/'x')
-    f = next((tmp_path/'x').glob('000*/00000.png'))
+    f = next((tmp_path/'x').glob('0_*/00000.png'))
     whole = f.read_bytes()
     for bad in (b'', whole[:40], whole[:-30], pickle.dumps(Bomb()), b'%!PS-Adobe-3.0 EPSF\n%%BoundingBox: 0 0 8 8\n'):
         f.write_bytes(bad)
