@@ -9,6 +9,12 @@ os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(root), os.environ.g
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('MPLBACKEND', 'agg')
 
+# ---- what takes minutes and repeats what a shorter test shows ----
+def pytest_collection_modifyitems(config, items):
+    if 'long' in config.getoption('markexpr'): return
+    for o in items:
+        if 'long' in o.keywords: o.add_marker(pytest.mark.skip(reason='takes minutes: pytest -m long'))
+
 # ---- the attack in faults/ ----
 def pytest_addoption(parser):
     parser.addoption('--faults', action='store_true', help='all of the attack in tests/faults, not a small part of it')
@@ -16,6 +22,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     from faults.tally import Tally
+    config.addinivalue_line('markers', 'long: takes minutes; `pytest -m long` runs it')
     config.addinivalue_line('markers', 'faults: kills, damaged files, other settings, full disks; `pytest -m faults` runs all of them')
     config.stash['faults tally'] = Tally()
     config.stash['faults whole'] = config.getoption('--faults') or config.getoption('markexpr')=='faults'

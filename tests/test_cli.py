@@ -279,6 +279,7 @@ def test_demo_writes_what_it_says(tmp_path):
     dd(*args)
     assert (tmp_path/'teacher.safetensors').stat().st_mtime_ns==teacher # what is there is not made again
 
+@pytest.mark.long
 def test_the_full_demo(tmp_path):
     out = dd('demo', '--full', '--path', tmp_path, '--iterations', 2, '--seeds', 2, '--student-epochs', 3).stdout
     for m in ('datm+dae', 'cidd low+nrr', 'CIDD (low confidence) + NRR against CIDD alone'): assert m in out
