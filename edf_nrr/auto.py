@@ -481,7 +481,7 @@ def images_of(
     counts = class_counts(seen, load.get('n_train'), load.get('n_test'))
     side,size = min(o[1] for o in seen.sizes.values()),load.get('size')
     work = work_of(counts, 1 if seen.grey==1 else 3, ipc, Plan.held_out)
-    return work,size or side,size is not None,str(seen)
+    return work,side if size is None else size,size is not None,str(seen)
 
 # %% ../nbs/33a_auto.ipynb #13637756
 def planned_for(

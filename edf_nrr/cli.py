@@ -449,7 +449,8 @@ def loaded(
 ): # `ImageData`
     "The data that a command works on, see `load_data`"
     from edf_nrr.load import load_data
-    return load_data(data, root, size or usual_side(data), object_fraction, n_train, n_test, zca, download, val,
+    if size is None: size = usual_side(data)
+    return load_data(data, root, size, object_fraction, n_train, n_test, zca, download, val,
                      classes and classes.split(','), resize, skip_bad, bad_report, split_seed)
 
 # %% ../nbs/40_cli.ipynb #9ac4172e
