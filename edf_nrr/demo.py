@@ -248,7 +248,7 @@ def demo_nrr(
     print(f'the teacher is right on {teacher.accuracy:.1%} of the test images')
     start,sets = clock(data.device),make(data, teacher)
     print(f'ten images a class in {clock(data.device)-start:.0f} s; test accuracy of {seeds} students of {epochs} epochs each by kind of label:')
-    start,refined = [m for m in sets if m.startswith('cidd')][:2]
+    start,refined = ('cidd low', 'cidd low+nrr') if full else ('cidd', 'nrr-dd')
     save_figure(refinement_picture(sets[start], sets[refined], teacher), path/'refined.png')
     arch = None if full else SHORT_STUDENT
     if not full: del sets[start]
