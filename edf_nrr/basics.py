@@ -697,8 +697,7 @@ def how_measured(
     "How to repeat a results file, and on what it ran"
     v = r['versions']
     where = v.get('gpu', f"{v['cores']} CPU cores")
-    took = f"{r['cpu_seconds']} s of CPU time" if 'cpu_seconds' in r else f"{r['seconds']:.0f} s"
-    return (f"`{r['command']}`: {took} on {where}, torch {v['torch']}; "
+    return (f"`{r['command']}`: {r['seconds']:.0f} s on {where}, torch {v['torch']}; "
             f"students of {arch}, last epoch, 95 % intervals.")
 
 # %% ../nbs/00_basics.ipynb #feaad43d

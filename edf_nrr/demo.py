@@ -293,5 +293,5 @@ def run_demo(
     command = f'dd demo{" --full" if full else ""} --path {path} --seeds {seeds}'
     settings = dict(config=cfg, nrr=NRRConfig(), cidd=CIDDConfig())
     about = {k: dataclasses.asdict(v) for k,v in settings.items()}
-    write_results(path/'results.json', rows, time.time()-t0, command, cpu_seconds=round(time.process_time()), **about)
+    write_results(path/'results.json', rows, time.time()-t0, command, **about)
     print(f'\npictures and results.json are in {path}/ ({time.time()-t0:.0f} s)')
