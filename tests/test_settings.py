@@ -24,6 +24,7 @@ from edf_nrr.load import load_data
 from edf_nrr.methods import FULL_PRESET,METHODS,Preset,QUICK_PRESET,Shared,adjusted,entries_of,make_set
 from edf_nrr.models import create_model
 from edf_nrr.nrr import NRRConfig,refine
+from edf_nrr.plan import Plan,Work
 from edf_nrr.presets import preset
 from edf_nrr.training import Recipe,evaluate,random_real,train_teacher,tune_lr
 from edf_nrr.trajectory import ExpertConfig,Experts,record_experts
@@ -59,8 +60,12 @@ CLASSES = {
     Protocol: dict(batch_size=[0, 1.5], lrs=[(), (0,), (-1.,), .1, (nan,)], soft_lrs=[(inf,), ('a',)], augment=['crop'], flip=[2, nan], held_out=[0, 1, nan, 2], checks=[0, 2.5], full_steps=[0, -1]),
     Entry: dict(sets=[0, -1, 1.5], recipe=['datm'], loss=['kl'], labels=['soft', 3]),
     Preset: dict(work=['fast'], flip=flag, arch=[None], budget=whole, seeds=[0, -1, 'all'], size=[0, -1, 1.5], n_train=[0, -5], n_test=[0, .5]),
+    Plan: dict(size=whole, student=[None, 3], teacher=[None, 3], steps=whole, teacher_epochs=[0, 'all'], held_out=[0, 1, nan, 2], seeds=[0, 1.5], test_seeds=[0, -1], full_seeds=[0, 'a'],
+               experts=[0, 2.5], expert_epochs=[0, -1]),
+    Work: dict(n_train=whole, n_held=[0, -1], n_test=[0, 1.5], n_classes=[0, 'ten'], channels=[0, -3], ipc=[0, 2.5]),
 }
-GIVEN = {Views: dict(seed=0, size=8), Preset: dict(experts=ExpertConfig(), teacher={})}
+GIVEN = {Views: dict(seed=0, size=8), Preset: dict(experts=ExpertConfig(), teacher={}), Plan: dict(size=8, student='convnet', teacher='convnet_bn'),
+         Work: dict(n_train=9, n_held=1, n_test=1, n_classes=2, channels=3, ipc=1)}
 
 FUNCTIONS = {
     'train_teacher': (lambda w, **k: train_teacher(w.data, 'convnet_d1_w8', show=False, **k), dict(epochs=whole, lr=[0, -1, inf, nan], batch_size=[0, 1.5], augment=['flip'], seed=['a'], epoch=[3], momentum=[.9])),
