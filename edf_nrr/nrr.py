@@ -19,7 +19,7 @@ from .basics import check_count, check_tensor, checked, digest, kept_memory, loa
 from .basics import made_with, progress, reading, rng, save_tensors
 from .basics import seal_of
 from .run import Run, stoppable
-from .core import Distilled, check_spaces
+from .core import DistillError, Distilled, check_spaces
 from .data import class_rank
 from .teachers import evaluating, match_classes, teacher_note
 from .augment import DSA, Views
@@ -277,22 +277,23 @@ def step(self:Refinement):
     lr = cfg.lr*.5*(1+math.cos(math.pi*it/cfg.iterations))
     x_opt = free_step(x, g, s['m'], s['v'], it+1, lr, cfg)
     x = masked_step(x, x_opt, s['mask'], *self.bounds)
-    self.images[self.at[group]] = x
     self.log[self.done] = torch.stack([*losses, x.abs().max()]).to(self.log)
+    self.check_finite()
+    self.images[self.at[group]] = x
     self.done += 1
 
 # %% ../nbs/21_nrr.ipynb #64f04460
 @patch
 def check_finite(self:Refinement):
-    "An error that names the first loss, or the first images, that are not finite"
-    bad = (~self.log[:self.done].isfinite()).nonzero()
+    "An error when the losses or the images of the present step are not finite"
+    bad = (~self.log[self.done].isfinite()).nonzero()
     if not len(bad): return
-    row,column = bad[0].tolist()
-    group,it = divmod(row, self.cfg.iterations)
+    column,(group,it) = bad[0].item(),self.place
     what = 'the loss', 'the BatchNorm loss', 'a value of the images'
     why = f'{what[column]} of group {group} is not finite at iteration {it}: use a smaller lr or alpha_bn, and check that the teacher is finite'
+    self.log[self.done] = 0
     self.run.fail(why)
-    raise ValueError(f'{why}. {self.run.what_is_left()}')
+    raise DistillError(f'{why}. {self.run.what_is_left()}', self.result())
 
 # %% ../nbs/21_nrr.ipynb #33ebb11b
 @patch
@@ -312,9 +313,8 @@ def write_log(self:Refinement):
 
 @patch
 def save(self:Refinement):
-    "Check the losses, and write the present group where there is a folder for it"
+    "Write the present group where there is a folder for it"
     self.write_log()
-    self.check_finite()
     group,it = self.place
     if it==0: return self.run.save(dict(log=self.log), dict(done=self.done), group=lambda: self.save_group(group-1))
     self.run.save(self.state | dict(images=self.images[self.at[group]], log=self.log), dict(done=self.done))

@@ -2,7 +2,7 @@
 import pytest, torch
 from torch import nn
 from edf_nrr.basics import changed
-from edf_nrr.core import Distilled, Normalize, ZCA
+from edf_nrr.core import DistillError, Distilled, Normalize, ZCA
 from edf_nrr.models import create_model
 from edf_nrr.augment import DSA, Views
 from edf_nrr.cam import cam
@@ -109,6 +109,17 @@ def test_not_finite_is_an_error(start):
     net = network()
     net.features[0].weight.data[0] = float('inf')
     with pytest.raises(ValueError, match='finite'): refine(start, net, CFG, show=False)
+
+def test_not_finite_ends_at_that_step(start, tmp_path):
+    "Not at the next checkpoint, and nothing of it is kept or logged"
+    net,seen = network(),[]
+    def hook(module, args, out):
+        if out.requires_grad: seen.append(1)
+        return out*float('nan') if len(seen)==5 else out
+    net.classifier.register_forward_hook(hook)
+    with pytest.raises(DistillError, match='finite at iteration 3') as e: refine(start, net, CFG, path=tmp_path, iterations=20, save_every=20, show=False)
+    assert e.value.last_good.images.isfinite().all() and not torch.equal(e.value.last_good.images, start.images)
+    assert len(seen)==5 and 'nan' not in ''.join(o.read_text() for o in tmp_path.glob('*.csv'))
 
 def test_zca_is_refused(teacher):
     norm = ZCA(torch.zeros(768), torch.eye(768), torch.ones(768))
