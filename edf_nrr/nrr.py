@@ -265,6 +265,19 @@ def gradient(self:Refinement)->tuple:
         g, = torch.autograd.grad(ce+cfg.alpha_bn*bn, x)
     return g,torch.stack([ce.detach(), bn.detach()])
 
+# %% ../nbs/21_nrr.ipynb #ffbf8a85
+@patch
+def check_finite(self:Refinement):
+    "An error when the losses or the images of the present step are not finite"
+    bad = (~self.log[self.done].isfinite()).nonzero()
+    if not len(bad): return
+    column,(group,it) = bad[0].item(),self.place
+    what = 'the loss', 'the BatchNorm loss', 'a value of the images'
+    why = f'{what[column]} of group {group} is not finite at iteration {it}: use a smaller lr or alpha_bn, and check that the teacher is finite'
+    self.log[self.done] = 0
+    self.run.fail(why)
+    raise DistillError(f'{why}. {self.run.what_is_left()}', self.result())
+
 # %% ../nbs/21_nrr.ipynb #8ae4e421
 @patch
 def step(self:Refinement):
@@ -281,19 +294,6 @@ def step(self:Refinement):
     self.check_finite()
     self.images[self.at[group]] = x
     self.done += 1
-
-# %% ../nbs/21_nrr.ipynb #64f04460
-@patch
-def check_finite(self:Refinement):
-    "An error when the losses or the images of the present step are not finite"
-    bad = (~self.log[self.done].isfinite()).nonzero()
-    if not len(bad): return
-    column,(group,it) = bad[0].item(),self.place
-    what = 'the loss', 'the BatchNorm loss', 'a value of the images'
-    why = f'{what[column]} of group {group} is not finite at iteration {it}: use a smaller lr or alpha_bn, and check that the teacher is finite'
-    self.log[self.done] = 0
-    self.run.fail(why)
-    raise DistillError(f'{why}. {self.run.what_is_left()}', self.result())
 
 # %% ../nbs/21_nrr.ipynb #33ebb11b
 @patch
